@@ -1,0 +1,167 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Hello is what a device says of itself in its first frame. All members are optional.
+type Hello struct {
+	Boot       string         `json:"boot"`
+	Time       int64          `json:"time"` // the device's clock, ms since the epoch
+	Firmware   string         `json:"firmware"`
+	Model      string         `json:"model"`
+	Attributes map[string]any `json:"attributes"`
+	Methods    []string       `json:"methods"`
+	KeepaliveS int            `json:"keepalive_s"`
+	MaxFrame   int            `json:"max_frame"` // bytes of the largest frame that it takes; 0: as large as the hub's
+	Ack        bool           `json:"ack"`       // wants hub.ack{count} for frames without seq
+}
+
+// Welcome answers hello.
+type Welcome struct {
+	Device     string `json:"device"`
+	Session    uint64 `json:"session"`
+	Time       int64  `json:"time"`          // the hub's clock, ms since the epoch
+	Ack        uint64 `json:"ack,omitempty"` // last durable seq of this boot
+	KeepaliveS int    `json:"keepalive_s"`
+	MaxFrame   int    `json:"max_frame"`
+	Pending    int    `json:"pending"` // commands that wait for the device
+}
+
+// DecodeHello decodes hello's params; absent params are an empty hello. The error is of type [*Error].
+func DecodeHello(params []byte) (Hello, error) {
+	var h Hello
+	if len(params) == 0 {
+		return h, nil
+	}
+	if err := json.Unmarshal(params, &h); err != nil {
+		return h, badParams("hello: %v", err)
+	}
+	if len(h.Boot) > MaxBoot || !printable([]byte(h.Boot)) {
+		return h, badParams("hello: boot has %d bytes; it is a text of at most %d bytes without control characters", len(h.Boot), MaxBoot)
+	}
+	const longest = 256
+	if len(h.Firmware) > longest || len(h.Model) > longest {
+		return h, badParams("hello: firmware and model have at most %d bytes", longest)
+	}
+	if h.KeepaliveS < 0 || h.MaxFrame < 0 {
+		return h, badParams("hello: keepalive_s and max_frame are not negative")
+	}
+	return h, nil
+}
+
+// EventMeasurement is where events are stored.
+const EventMeasurement = "event"
+
+// DecodeEvent decodes an event's params into one reading of the measurement "event" with the fields name, severity
+// and data.*. The error is of type [*Error].
+func (d *Decoder) DecodeEvent(data []byte, t *Telemetry) error {
+	t.Reset()
+	params, e := d.check(data)
+	if e != nil {
+		return e
+	}
+	if params[0] != '{' {
+		return badParams("event needs params{} with name")
+	}
+	var name, severity, content []byte
+	clock, at, flaw := ClockNone, int64(0), ""
+	c := cursor{text: params}
+	for c.enter(); c.more(); {
+		member := c.quoted()
+		value := c.value()
+		switch string(member) {
+		case `"name"`:
+			name = value
+		case `"severity"`:
+			severity = value
+		case `"data"`:
+			content = value
+		case `"ts"`, `"age_ms"`:
+			clock, at, flaw = decodeTime(member, value, clock, at, flaw)
+		}
+	}
+	if len(name) < 3 || name[0] != '"' {
+		return badParams("event needs a name")
+	}
+	if severity == nil {
+		severity = []byte(`"info"`)
+	}
+	if content == nil {
+		content = []byte(`{}`)
+	}
+	values := fmt.Appendf(nil, `{"name":%s,"severity":%s,"data":%s}`, name, severity, content)
+	t.Measurement = []byte(EventMeasurement)
+	t.add(values, params, clock, at, flaw)
+	return nil
+}
+
+// Answer is a device's answer to a command: exactly one of Result and Fault is there. Session fencing and the
+// command's state are the ledger's.
+type Answer struct {
+	ID     string
+	Result json.RawMessage // JSON text
+	Fault  json.RawMessage // the error member, JSON text
+	Code   int             // the error's code
+}
+
+// Answer turns a frame of [KindAnswer] into an answer that outlives the frame. The error is of type [*Error].
+func (f Frame) Answer() (Answer, error) {
+	a := Answer{Result: append(json.RawMessage(nil), f.Result...), Fault: append(json.RawMessage(nil), f.Fault...)}
+	if err := json.Unmarshal(f.ID, &a.ID); err != nil {
+		return a, badFrame("the answer's id is %s; it is the command's id, a text", clip(f.ID))
+	}
+	if f.Fault != nil {
+		var fault struct {
+			Code    *int   `json:"code"`
+			Message string `json:"message"`
+		}
+		if err := json.Unmarshal(f.Fault, &fault); err != nil || fault.Code == nil {
+			return a, badFrame("the answer's error is an object with code and message")
+		}
+		a.Code = *fault.Code
+	}
+	return a, nil
+}
+
+// DecodeAnswer decodes an answer that came by itself, as MQTT bears it. The error is of type [*Error].
+func (d *Decoder) DecodeAnswer(data []byte) (Answer, error) {
+	f, err := d.DecodeFrame(data)
+	if err != nil {
+		return Answer{}, err
+	}
+	if f.Kind != KindAnswer {
+		return Answer{}, badFrame("an answer is an object with the command's id and a result or an error")
+	}
+	return f.Answer()
+}
+
+// The two words of progress.
+const (
+	ProgressReceived = "received"
+	ProgressRunning  = "running"
+)
+
+// Progress is what a device says of a command while it works on it.
+type Progress struct {
+	ID      string  `json:"id"`
+	Status  string  `json:"status"`  // ProgressReceived or ProgressRunning
+	Percent float64 `json:"percent"` // 0 to 100
+	Message string  `json:"message"`
+}
+
+// DecodeProgress decodes progress's params. The error is of type [*Error].
+func DecodeProgress(params []byte) (Progress, error) {
+	var p Progress
+	if len(params) == 0 || json.Unmarshal(params, &p) != nil || p.ID == "" {
+		return p, badParams("progress needs params{} with the command's id, and status, percent, message")
+	}
+	if p.Status == "" {
+		p.Status = ProgressRunning
+	}
+	if p.Status != ProgressReceived && p.Status != ProgressRunning {
+		return p, badParams("progress: status is %q; it is received or running", p.Status)
+	}
+	return p, nil
+}
