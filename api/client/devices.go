@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Device is a device as the hub lists it: what was registered, and whether it is connected.
+type Device struct {
+	ID         string            `json:"id"`
+	Type       string            `json:"type,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Enabled    bool              `json:"enabled"`
+	Created    time.Time         `json:"created,omitzero"`
+	Presence
+	Latest map[string]Value `json:"latest,omitempty"` // only when asked for
+}
+
+// Presence is what the hub knows of a device's connection.
+type Presence struct {
+	Online         bool      `json:"online"`
+	Transport      string    `json:"transport,omitempty"` // wss, mqtt, mqtt+wss, bridge:NAME
+	Remote         string    `json:"remote,omitempty"`
+	ConnectedAt    time.Time `json:"connected_at,omitzero"`
+	LastSeen       time.Time `json:"last_seen,omitzero"`
+	DisconnectedAt time.Time `json:"disconnected_at,omitzero"`
+	Cause          string    `json:"cause,omitempty"` // of the last connection's end
+	Firmware       string    `json:"firmware,omitempty"`
+	Model          string    `json:"model,omitempty"`
+}
+
+// Value is the newest value of one field by the time it was measured.
+type Value struct {
+	Value any   `json:"value"`
+	TS    int64 `json:"ts"`               // ms since the epoch
+	AgeMs int64 `json:"age_ms,omitempty"` // only from Latest
+}
+
+// DeviceFilter narrows a list of devices; the zero value lists all.
+type DeviceFilter struct {
+	Query  string // part of an id, type or tag
+	Tag    string
+	Online *bool
+	Latest bool // with the latest values
+	Page   int  // devices asked for at once; 0 is the hub's default
+}
+
+func (f DeviceFilter) query() url.Values {
+	q := url.Values{}
+	setText(q, "q", f.Query)
+	setText(q, "tag", f.Tag)
+	if f.Online != nil {
+		q.Set("online", strconv.FormatBool(*f.Online))
+	}
+	if f.Latest {
+		q.Set("latest", "true")
+	}
+	setInt(q, "limit", f.Page)
+	return q
+}
+
+// Devices lists the devices, page after page, sorted by id. After an error the sequence ends.
+func (c *Client) Devices(ctx context.Context, f DeviceFilter) iter.Seq2[Device, error] {
+	return pages(f.query(), func(q url.Values) ([]Device, string, error) {
+		var page struct {
+			Devices []Device `json:"devices"`
+			Next    string   `json:"next"`
+		}
+		err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/devices", query: q}, &page)
+		return page.Devices, page.Next, err
+	})
+}
+
+// NewDevice is a device to register. The id is 1 to 64 of [A-Za-z0-9._:-].
+type NewDevice struct {
+	ID         string            `json:"id"`
+	Type       string            `json:"type,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+// CreatedDevice is a new device with its token, which is shown this once.
+type CreatedDevice struct {
+	Token string `json:"token"`
+	Device
+}
+
+// CreateDevice registers a device. One that exists is a Problem with status 409.
+func (c *Client) CreateDevice(ctx context.Context, d NewDevice) (CreatedDevice, error) {
+	var created CreatedDevice
+	err := c.do(ctx, call{method: http.MethodPost, path: "/api/v1/devices", body: d}, &created)
+	return created, err
+}
+
+// GetDevice returns one device; an unknown one is a Problem with status 404.
+func (c *Client) GetDevice(ctx context.Context, id string) (Device, error) {
+	var d Device
+	err := c.do(ctx, call{method: http.MethodGet, path: devicePath(id)}, &d)
+	return d, err
+}
+
+// DeviceChange holds what is to change; nil leaves a member as it is.
+type DeviceChange struct {
+	Type       *string            `json:"type,omitempty"`
+	Tags       *[]string          `json:"tags,omitempty"`
+	Attributes *map[string]string `json:"attributes,omitempty"`
+	Enabled    *bool              `json:"enabled,omitempty"`
+}
+
+// UpdateDevice changes a device and returns it.
+func (c *Client) UpdateDevice(ctx context.Context, id string, change DeviceChange) (Device, error) {
+	var d Device
+	err := c.do(ctx, call{method: http.MethodPatch, path: devicePath(id), body: change}, &d)
+	return d, err
+}
+
+// DeletedDevice says what becomes of a removed device's data.
+type DeletedDevice struct {
+	ID   string `json:"id"`
+	Data string `json:"data,omitempty"`
+}
+
+// DeleteDevice removes a device from the registry; its connection is closed.
+func (c *Client) DeleteDevice(ctx context.Context, id string) (DeletedDevice, error) {
+	var gone DeletedDevice
+	err := c.do(ctx, call{method: http.MethodDelete, path: devicePath(id)}, &gone)
+	return gone, err
+}
+
+// NewToken gives a device a new token and ends the old one at once.
+func (c *Client) NewToken(ctx context.Context, id string) (string, error) {
+	var answer struct {
+		Token string `json:"token"`
+	}
+	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/token"}, &answer)
+	return answer.Token, err
+}
+
+func devicePath(id string) string { return "/api/v1/devices/" + url.PathEscape(id) }
+
+func setText(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
+func setInt(q url.Values, name string, value int) {
+	if value > 0 {
+		q.Set(name, strconv.Itoa(value))
+	}
+}
+
+// pages walks a list by its cursor until it ends, fails or the caller has enough.
+func pages[T any](q url.Values, page func(url.Values) ([]T, string, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		q := cloneQuery(q) // so that the sequence can be walked twice
+		for {
+			items, next, err := page(q)
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if next == "" || next == q.Get("cursor") {
+				return
+			}
+			q.Set("cursor", next)
+		}
+	}
+}
+
+func cloneQuery(q url.Values) url.Values {
+	clone := make(url.Values, len(q)+1)
+	for name, values := range q {
+		clone[name] = values
+	}
+	return clone
+}

@@ -1,0 +1,145 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Counts accounts for every reading the hub received:
+// received = stored + duplicate + quarantined + queued + the sum of refused.
+type Counts struct {
+	Received    uint64            `json:"received"`
+	Stored      uint64            `json:"stored"`
+	Duplicate   uint64            `json:"duplicate"`
+	Quarantined uint64            `json:"quarantined"`
+	Queued      uint64            `json:"queued"`
+	Refused     map[string]uint64 `json:"refused,omitempty"` // by reason
+}
+
+// RefusedTotal is the sum over all reasons.
+func (c Counts) RefusedTotal() uint64 {
+	var sum uint64
+	for _, n := range c.Refused {
+		sum += n
+	}
+	return sum
+}
+
+// Missing is what the account does not explain; other than 0 it is a fault of the hub.
+func (c Counts) Missing() int64 {
+	return int64(c.Received) - int64(c.Stored+c.Duplicate+c.Quarantined+c.Queued+c.RefusedTotal())
+}
+
+// DeviceCounts is the account of one device.
+type DeviceCounts struct {
+	Device string `json:"device"`
+	Counts
+}
+
+// Audit is the hub's account of readings, in all and by device.
+type Audit struct {
+	Total   Counts         `json:"total"`
+	Devices []DeviceCounts `json:"devices"`
+}
+
+// Audit returns the account of all devices, or of one if device is not empty.
+func (c *Client) Audit(ctx context.Context, device string) (Audit, error) {
+	q := url.Values{}
+	setText(q, "device", device)
+	var audit Audit
+	err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/audit", query: q}, &audit)
+	return audit, err
+}
+
+// QuarantineItem is a reading the hub kept aside because it could not be stored.
+type QuarantineItem struct {
+	ID       string          `json:"id"`
+	Device   string          `json:"device"`
+	Reason   string          `json:"reason"`
+	Received Moment          `json:"received"`
+	Frame    json.RawMessage `json:"frame,omitempty"` // as it came, or as JSON text if it was none
+}
+
+// Quarantine lists what was kept aside, page after page. After an error the sequence ends.
+func (c *Client) Quarantine(ctx context.Context) iter.Seq2[QuarantineItem, error] {
+	return pages(url.Values{}, func(q url.Values) ([]QuarantineItem, string, error) {
+		var page struct {
+			Items []QuarantineItem `json:"items"`
+			Next  string           `json:"next"`
+		}
+		err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/quarantine", query: q}, &page)
+		return page.Items, page.Next, err
+	})
+}
+
+// Moment is a time that is written as RFC 3339 and read as that or as ms since the epoch.
+type Moment struct{ time.Time }
+
+// UnmarshalJSON takes both forms.
+func (m *Moment) UnmarshalJSON(data []byte) error {
+	var ms int64
+	if json.Unmarshal(data, &ms) == nil {
+		m.Time = time.UnixMilli(ms)
+		return nil
+	}
+	return json.Unmarshal(data, &m.Time)
+}
+
+// Readiness says whether the hub serves, and what each part says.
+type Readiness struct {
+	Ready bool   `json:"ready"`
+	Parts []Part `json:"parts,omitempty"`
+}
+
+// Part is one part of the hub.
+type Part struct {
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Message string `json:"message,omitempty"`
+}
+
+// Ready asks whether the hub serves. "Not ready" is an answer, not an error.
+func (c *Client) Ready(ctx context.Context) (Readiness, error) {
+	var r Readiness
+	err := c.do(ctx, call{method: http.MethodGet, path: "/readyz", accept: http.StatusServiceUnavailable}, &r)
+	return r, err
+}
+
+// Health asks whether the hub's process answers at all.
+func (c *Client) Health(ctx context.Context) error {
+	return c.do(ctx, call{method: http.MethodGet, path: "/healthz"}, nil)
+}
+
+// Identity is who the token belongs to.
+type Identity struct {
+	Name string `json:"name"`
+	Role string `json:"role"` // viewer, operator, admin
+}
+
+// Me says who the token belongs to.
+func (c *Client) Me(ctx context.Context) (Identity, error) {
+	var me Identity
+	err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/me"}, &me)
+	return me, err
+}
+
+// Metrics returns the hub's metrics in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	body, err := c.fetch(ctx, call{
+		method: http.MethodGet, path: "/metrics", header: http.Header{"Accept": {"text/plain;version=0.0.4"}},
+	})
+	return string(body), err
+}
+
+// CA returns the certificate of the hub's own authority in PEM.
+func (c *Client) CA(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.fetch(ctx, call{method: http.MethodGet, path: "/ca.pem", header: http.Header{"Accept": {"application/x-pem-file, */*"}}})
+}
