@@ -1,0 +1,180 @@
+package backbone
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Config says which NATS. With an empty URL it is a server in the process that keeps its files in Dir.
+type Config struct {
+	Dir             string
+	MaxStore        int64 // bytes on disk that the server in the process may use; 0: DefaultMaxStore
+	JournalMaxBytes int64 // bytes of the journal; 0: DefaultJournalMaxBytes
+
+	URL             string // of an external NATS
+	CredentialsFile string // its user's credentials, may be empty
+	CAFile          string // who signed its certificate; empty: the system's CAs
+}
+
+// Bounds on disk unless configured. The journal's is below the server's, so that a full journal leaves room for
+// commands and the registry.
+const (
+	DefaultMaxStore        = 32 << 30
+	DefaultJournalMaxBytes = 16 << 30
+)
+
+// envelopeMax is the largest message of the server in the process. An external NATS has 1 MiB by default.
+const envelopeMax = 32 << 20
+
+// startTimeout bounds how long a NATS may take to answer first.
+const startTimeout = 30 * time.Second
+
+// Backbone is an open NATS.
+type Backbone struct {
+	server *server.Server // nil with an external NATS
+	conn   *nats.Conn
+	js     jetstream.JetStream
+}
+
+// Open starts or connects NATS and declares the streams and buckets. An error leaves nothing running.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Backbone, error) {
+	b := &Backbone{}
+	if err := b.open(ctx, cfg, log); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Backbone) open(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	if cfg.URL == "" {
+		err = b.startServer(cfg, log)
+	} else {
+		err = b.connect(cfg, log)
+	}
+	if err != nil {
+		return err
+	}
+	if b.js, err = jetstream.New(b.conn); err != nil {
+		return fmt.Errorf("open jetstream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return declare(ctx, b.js, cfg)
+}
+
+func (b *Backbone) startServer(cfg Config, log *slog.Logger) error {
+	maxStore := cfg.MaxStore
+	if maxStore == 0 {
+		maxStore = DefaultMaxStore
+	}
+	s, err := server.NewServer(&server.Options{
+		ServerName:         "telemetryhub",
+		DontListen:         true,
+		JetStream:          true,
+		StoreDir:           cfg.Dir,
+		SyncAlways:         true,
+		JetStreamMaxStore:  maxStore,
+		JetStreamMaxMemory: 256 << 20,
+		MaxPayload:         envelopeMax,
+		NoSigs:             true,
+	})
+	if err != nil {
+		return fmt.Errorf("make the nats server: %w", err)
+	}
+	b.server = s
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats")}, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) {
+		return fmt.Errorf("the nats server was not ready within %s", startTimeout)
+	}
+	if !s.JetStreamEnabled() {
+		return fmt.Errorf("jetstream did not start in %s; the log says why", cfg.Dir)
+	}
+	b.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1))
+	if err != nil {
+		return fmt.Errorf("connect to the nats server in the process: %w", err)
+	}
+	return nil
+}
+
+func (b *Backbone) connect(cfg Config, log *slog.Logger) (err error) {
+	opts := []nats.Option{
+		nats.Name("telemetryhub"), nats.MaxReconnects(-1), nats.Timeout(startTimeout),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("nats disconnected", "err", err) }),
+		nats.ReconnectHandler(func(c *nats.Conn) { log.Info("nats connected again", "url", c.ConnectedUrlRedacted()) }),
+	}
+	if cfg.CredentialsFile != "" {
+		opts = append(opts, nats.UserCredentials(cfg.CredentialsFile))
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return fmt.Errorf("read nats.ca_file: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("nats.ca_file %s holds no certificate", cfg.CAFile)
+		}
+		opts = append(opts, nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}))
+	}
+	if b.conn, err = nats.Connect(cfg.URL, opts...); err != nil {
+		return fmt.Errorf("connect to nats at %s: %w", cfg.URL, err)
+	}
+	return nil
+}
+
+// JetStream is where streams are published to and read from.
+func (b *Backbone) JetStream() jetstream.JetStream { return b.js }
+
+// Bucket returns a bucket that Open declared.
+func (b *Backbone) Bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := b.js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	return kv, nil
+}
+
+// MaxMessage is the size in bytes of the largest message that NATS takes.
+func (b *Backbone) MaxMessage() int { return int(b.conn.MaxPayload()) }
+
+// Check reports whether NATS answers.
+func (b *Backbone) Check(ctx context.Context) error {
+	if _, err := b.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("jetstream does not answer: %w", err)
+	}
+	return nil
+}
+
+// Close ends the connection and the server in the process, and waits for its files to be closed.
+func (b *Backbone) Close() error {
+	if b.conn != nil {
+		b.conn.Close()
+	}
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+	return nil
+}
+
+// IsFull reports whether a publish failed because the stream or the disk is full.
+func IsFull(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	const insufficientStorage, streamStoreFailed = 10047, 10077
+	return api.ErrorCode == insufficientStorage || api.ErrorCode == streamStoreFailed
+}

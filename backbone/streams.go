@@ -1,0 +1,64 @@
+package backbone
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The streams. A stream's subjects begin with its name in lower case.
+const (
+	Journal        = "JOURNAL" // envelopes of readings, in commit order
+	JournalSubject = "journal.0"
+
+	Quarantine        = "QUARANTINE" // readings that could not be stored
+	QuarantineSubject = "quarantine.reading"
+)
+
+// The buckets.
+const (
+	Devices   = "devices"   // the registry: one key a device
+	Presence  = "presence"  // who was connected when: one key a shard of devices
+	Commands  = "commands"  // the ledger: one key a command
+	Operators = "operators" // operators' credentials, hashed
+	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
+)
+
+// quarantineMaxBytes bounds the quarantine; when it is full the oldest go.
+const quarantineMaxBytes = 1 << 30
+
+// commandsKept bounds how long the ledger keeps a command, in disk; the ledger's own configuration is below it.
+const commandsKept = 366 * 24 * time.Hour
+
+// declare makes the streams and buckets, or brings them to what this version needs.
+func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
+	journal := cfg.JournalMaxBytes
+	if journal == 0 {
+		journal = DefaultJournalMaxBytes
+	}
+	for _, s := range []jetstream.StreamConfig{
+		// No age and no dropping of the old: the writer purges what is both written and old.
+		{Name: Journal, Subjects: []string{"journal.*"}, MaxBytes: journal, Discard: jetstream.DiscardNew, Duplicates: 10 * time.Minute, AllowDirect: true},
+		{Name: Quarantine, Subjects: []string{"quarantine.*"}, MaxBytes: quarantineMaxBytes, Duplicates: 10 * time.Minute, AllowDirect: true},
+	} {
+		s.Storage = jetstream.FileStorage
+		if _, err := js.CreateOrUpdateStream(ctx, s); err != nil {
+			return fmt.Errorf("declare stream %s: %w", s.Name, err)
+		}
+	}
+	for _, b := range []jetstream.KeyValueConfig{
+		{Bucket: Devices, History: 1},
+		{Bucket: Presence, History: 1},
+		{Bucket: Commands, History: 1, TTL: commandsKept},
+		{Bucket: Operators, History: 1},
+		{Bucket: Progress, History: 1},
+	} {
+		b.Storage = jetstream.FileStorage
+		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {
+			return fmt.Errorf("declare bucket %s: %w", b.Bucket, err)
+		}
+	}
+	return nil
+}
