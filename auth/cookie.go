@@ -1,0 +1,102 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// CookieLife is how long a login lasts.
+	CookieLife = 12 * time.Hour
+	// cookieKeyBytes is the length of the key that signs cookies (RFC 2104: at least the length of the hash).
+	cookieKeyBytes = 32
+	// maxCookie bounds what is looked at: a name of 64 characters, a number and a signature take about 150.
+	maxCookie = 256
+)
+
+// NewCookie makes the value of a login cookie: NAME.EXPIRES.SIGNATURE, the name and the signature in base64url, the end in
+// seconds since 1970. The role is not in it, so a change of role counts at once.
+func (o *Operators) NewCookie(op Operator, now time.Time) (value string, expires time.Time, err error) {
+	record, ok := o.record(op.Name)
+	if !ok {
+		return "", time.Time{}, fmt.Errorf("make a login cookie for %q: %w", op.Name, ErrOperatorNotFound)
+	}
+	expires = now.Add(CookieLife).Truncate(time.Second)
+	end := strconv.FormatInt(expires.Unix(), 10)
+	value = base64.RawURLEncoding.EncodeToString([]byte(record.Name)) + "." + end + "." +
+		base64.RawURLEncoding.EncodeToString(o.signCookie(record, end))
+	return value, expires, nil
+}
+
+// FromCookie returns the operator a cookie was made for, unless it is forged, has expired, or the operator's token is no
+// longer the one the login was made with.
+func (o *Operators) FromCookie(value string, now time.Time) (Operator, bool) {
+	if len(value) > maxCookie {
+		return Operator{}, false
+	}
+	namePart, rest, ok := strings.Cut(value, ".")
+	if !ok {
+		return Operator{}, false
+	}
+	end, signaturePart, ok := strings.Cut(rest, ".")
+	if !ok {
+		return Operator{}, false
+	}
+	name, errName := base64.RawURLEncoding.DecodeString(namePart)
+	signature, errSignature := base64.RawURLEncoding.DecodeString(signaturePart)
+	seconds, errEnd := strconv.ParseInt(end, 10, 64)
+	if errName != nil || errSignature != nil || errEnd != nil {
+		return Operator{}, false
+	}
+	record, ok := o.record(string(name))
+	if !ok || !hmac.Equal(signature, o.signCookie(record, end)) {
+		return Operator{}, false
+	}
+	if !now.Before(time.Unix(seconds, 0)) {
+		return Operator{}, false
+	}
+	return Operator{Name: record.Name, Role: record.Role}, true
+}
+
+// signCookie binds a login to its end and to the operator's token: with a new token all old cookies are invalid. The
+// parts cannot run into each other: a name and a number hold no zero byte, the hash has a fixed length.
+func (o *Operators) signCookie(record operatorRecord, end string) []byte {
+	mac := hmac.New(sha256.New, o.cookieKey)
+	mac.Write([]byte("cookie v1\x00" + record.Name + "\x00" + end + "\x00"))
+	mac.Write(record.Token[:])
+	return mac.Sum(nil)
+}
+
+// loadCookieKey reads the signing key of a bucket, or makes it. It lives in the bucket so that a login survives a restart
+// and counts on every hub that shares the bucket.
+func loadCookieKey(ctx context.Context, kv jetstream.KeyValue) ([]byte, error) {
+	fresh := make([]byte, cookieKeyBytes)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, fmt.Errorf("make the cookie key: %w", err)
+	}
+	_, err := kv.Create(ctx, cookieKeyName, fresh)
+	if err == nil {
+		return fresh, nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return nil, fmt.Errorf("store the cookie key: %w", err)
+	}
+	entry, err := kv.Get(ctx, cookieKeyName)
+	if err != nil {
+		return nil, fmt.Errorf("read the cookie key: %w", err)
+	}
+	if len(entry.Value()) != cookieKeyBytes {
+		return nil, fmt.Errorf("read the cookie key: %d bytes instead of %d", len(entry.Value()), cookieKeyBytes)
+	}
+	return entry.Value(), nil
+}

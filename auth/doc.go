@@ -1,0 +1,18 @@
+// Package auth owns credentials: the tokens of devices and operators, the roles of operators, the login cookies of the
+// dashboard, and the certificate the hub shows on its TLS port together with the local authority that signs it.
+//
+// It does not own the registry of devices (package devices keeps the hash of a device's token and asks this package to
+// compare), it does not read requests, and it does not decide which call needs which role (package api does).
+//
+// A token is 256 random bits. The hub keeps only its SHA-256: with that much entropy a slow password hash would add cost
+// for the hub and nothing for an attacker.
+//
+// The operators of a bucket are read when it is opened and held in memory, so that authentication never waits for the
+// network. Two hubs on one bucket see each other's changes at their next start.
+//
+// Overload: nothing here queues. Authentication is one hash and one map lookup; handshakes are bounded by whoever accepts
+// connections.
+//
+// Reading order: token.go, role.go, operators.go, cookie.go, certificates.go, authority.go, names.go, ownfiles.go,
+// atomicfile.go.
+package auth
