@@ -1,0 +1,17 @@
+// Package devices owns who may connect and who is connected: the registry, the proof of identity, the sessions, the
+// WebSocket connection and presence. What a device sends goes to a Sink and its answers to an Answers, both declared
+// here and built elsewhere; where the readings are kept and what a command's state is, it does not know.
+//
+// A session is one connection of one device, over whatever transport; the newest wins at once. A WebSocket connection
+// has one goroutine that reads; writes are gathered in its outbox and written by a goroutine that lives only while
+// there is something to write. No connection has a timer: one sweeper looks after pings, liveness and readiness.
+//
+// Overload: telemetry waits. While the journal or the device's own reading of our answers is behind, its socket is
+// not read, TCP carries the pressure, and its liveness stands still. A command that does not fit in the outbox is
+// refused at once. A live view that does not keep up is told how much it missed.
+//
+// Files in reading order: registry.go and registry_store.go (who may), identity.go (who it is), session.go and
+// sessions.go (who is), presence.go (what is remembered of it), feed.go (who looks), connector.go (from request to
+// WebSocket), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),
+// outbox.go (its writer), keepalive.go (the sweeper).
+package devices

@@ -1,0 +1,184 @@
+package devices
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Presence is what is known of a device's connection: of the one that it has, or of its last one.
+type Presence struct {
+	Online         bool      `json:"-"`
+	Transport      string    `json:"transport,omitempty"`
+	Remote         string    `json:"remote,omitempty"`
+	ConnectedAt    time.Time `json:"connected_at,omitzero"`
+	LastSeen       time.Time `json:"last_seen,omitzero"`
+	DisconnectedAt time.Time `json:"disconnected_at,omitzero"` // zero while connected
+	Cause          string    `json:"cause,omitempty"`          // of the end
+	Session        uint64    `json:"session,omitempty"`
+	Firmware       string    `json:"firmware,omitempty"`
+	Model          string    `json:"model,omitempty"`
+}
+
+// Presence returns what is known of the device; of one that was never connected, nothing.
+func (s *Sessions) Presence(device string) Presence {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if n, ok := s.byDevice[device]; ok {
+		return n.presence()
+	}
+	return s.last[device]
+}
+
+// presence needs sessions.mu.
+func (s *Session) presence() Presence {
+	return Presence{
+		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
+		Session: s.id, Firmware: s.firmware, Model: s.model,
+	}
+}
+
+// change tells the feeds and marks the device for the next write. It needs mu.
+func (s *Sessions) change(device string, p Presence) {
+	s.version++
+	s.dirty[device] = true
+	for f := range s.feeds {
+		select {
+		case f.c <- PresenceChange{Device: device, Version: s.version, Presence: p}:
+		default:
+			f.missed.Add(1)
+		}
+	}
+}
+
+// Presence is written in shards, some seconds of changes at a time: a durable write per connection would make a herd
+// of them wait for the disk (DESIGN: session leases in memory, last-seen in batches).
+const (
+	presenceShards = 64
+	presenceEvery  = 2 * time.Second  // changes of presence
+	lastSeenEvery  = 30 * time.Second // signs of life
+)
+
+const causeHubStopped = "the hub stopped without a goodbye"
+
+func shardOf(device string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(device))
+	return h.Sum32() % presenceShards
+}
+
+// Restore reads what was known when the hub ended. A device that was connected then is not connected now.
+func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for shard := range presenceShards {
+		e, err := kv.Get(ctx, strconv.Itoa(shard))
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read presence: %w", err)
+		}
+		known := map[string]Presence{}
+		if err := json.Unmarshal(e.Value(), &known); err != nil {
+			return fmt.Errorf("read presence: shard %d: %w", shard, err)
+		}
+		for device, p := range known {
+			if p.DisconnectedAt.IsZero() {
+				p.DisconnectedAt, p.Cause = p.LastSeen, causeHubStopped
+			}
+			s.last[device] = p
+		}
+	}
+	return nil
+}
+
+// Keep writes changes of presence to kv until ctx ends, and a last time then.
+func (s *Sessions) Keep(ctx context.Context, kv jetstream.KeyValue) {
+	changes, signs := time.NewTicker(presenceEvery), time.NewTicker(lastSeenEvery)
+	defer changes.Stop()
+	defer signs.Stop()
+	for {
+		select {
+		case <-changes.C:
+		case <-signs.C:
+			s.markSeen()
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			s.markSeen()
+			s.write(last, kv)
+			return
+		}
+		s.write(ctx, kv)
+	}
+}
+
+// markSeen marks the devices that gave a sign of life since it was last written.
+func (s *Sessions) markSeen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for device, n := range s.byDevice {
+		if seen := n.seen.Load(); seen != n.saved {
+			n.saved = seen
+			s.dirty[device] = true
+		}
+	}
+}
+
+// write writes the shards of the devices that are marked. What could not be written stays marked.
+func (s *Sessions) write(ctx context.Context, kv jetstream.KeyValue) {
+	for shard, known := range s.dirtyShards() {
+		value, err := json.Marshal(known)
+		if err == nil {
+			_, err = kv.Put(ctx, strconv.Itoa(int(shard)), value)
+		}
+		if err != nil {
+			s.log.Warn("presence was not written; it is tried again", "err", err)
+			s.mu.Lock()
+			for device := range known {
+				s.dirty[device] = true
+			}
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (s *Sessions) dirtyShards() map[uint32]map[string]Presence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	shards := map[uint32]map[string]Presence{}
+	for device := range s.dirty {
+		shards[shardOf(device)] = map[string]Presence{}
+	}
+	clear(s.dirty)
+	if len(shards) == 0 {
+		return nil
+	}
+	for device, p := range s.last {
+		if known, ok := shards[shardOf(device)]; ok {
+			known[device] = p
+		}
+	}
+	for device, n := range s.byDevice {
+		if known, ok := shards[shardOf(device)]; ok {
+			known[device] = n.presence()
+		}
+	}
+	return shards
+}
+
+// Forget drops what is known of a device that was deleted.
+func (s *Sessions) Forget(device string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.last, device)
+	s.dirty[device] = true
+}

@@ -1,0 +1,193 @@
+package devices
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"telemetryhub/auth"
+	"telemetryhub/wire"
+)
+
+// Errors of the registry, for errors.Is.
+var (
+	ErrExists      = errors.New("the device exists")
+	ErrNotFound    = errors.New("no such device")
+	ErrCredentials = errors.New("the credentials are not those of a device")
+	ErrDisabled    = errors.New("the device is disabled")
+)
+
+// InvalidError says which member of a device is wrong, and how.
+type InvalidError struct {
+	Field   string
+	Message string
+}
+
+// Error says the field and the message.
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }
+
+// Limits of a registry record.
+const (
+	maxTags       = 64
+	maxTag        = 128 // bytes
+	maxAttributes = 64
+	maxAttribute  = 1024 // bytes of a key or a value
+)
+
+// Device is one record of the registry. Its maps and slices are not changed once it was given out.
+type Device struct {
+	ID         string            `json:"id"`
+	Type       string            `json:"type,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Enabled    bool              `json:"enabled"`
+	Created    time.Time         `json:"created"`
+	Token      auth.Hash         `json:"token"`
+}
+
+func (d Device) validate() error {
+	if err := wire.CheckDeviceID(d.ID); err != nil {
+		return &InvalidError{Field: "id", Message: err.Error()}
+	}
+	if len(d.Type) > maxTag {
+		return &InvalidError{Field: "type", Message: fmt.Sprintf("%d bytes; at most %d", len(d.Type), maxTag)}
+	}
+	if len(d.Tags) > maxTags {
+		return &InvalidError{Field: "tags", Message: fmt.Sprintf("%d tags; at most %d", len(d.Tags), maxTags)}
+	}
+	for i, tag := range d.Tags {
+		if tag == "" || len(tag) > maxTag || hasControl(tag) {
+			return &InvalidError{Field: fmt.Sprintf("tags[%d]", i), Message: fmt.Sprintf("%q is a text of 1 to %d bytes without control characters", tag, maxTag)}
+		}
+	}
+	if len(d.Attributes) > maxAttributes {
+		return &InvalidError{Field: "attributes", Message: fmt.Sprintf("%d attributes; at most %d", len(d.Attributes), maxAttributes)}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Attributes)) {
+		if name == "" || len(name) > maxAttribute || len(d.Attributes[name]) > maxAttribute {
+			return &InvalidError{Field: "attributes." + name, Message: fmt.Sprintf("names and values have at most %d bytes, names at least 1", maxAttribute)}
+		}
+	}
+	return nil
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+// Registry is who may connect. It is a mirror in memory of a bucket; every change is in the bucket, synced, before it
+// is in the mirror, and changes of other hubs arrive by a watch.
+type Registry struct {
+	kv      jetstream.KeyValue
+	watcher jetstream.KeyWatcher
+	done    chan struct{} // closed when the watch has ended
+
+	mu      sync.RWMutex
+	byID    map[string]entry
+	byToken map[auth.Hash]string // device id
+}
+
+type entry struct {
+	device   Device
+	revision uint64 // of the bucket
+}
+
+// Get returns the device with that id.
+func (r *Registry) Get(id string) (Device, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.byID[id]
+	return e.device, ok
+}
+
+// Len returns how many devices there are.
+func (r *Registry) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.byID)
+}
+
+// List returns all devices, sorted by id.
+func (r *Registry) List() []Device {
+	r.mu.RLock()
+	all := make([]Device, 0, len(r.byID))
+	for _, e := range r.byID {
+		all = append(all, e.device)
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(all, func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Create adds a device, enabled, and returns it with its token, which is never shown again. Errors: *InvalidError,
+// ErrExists.
+func (r *Registry) Create(ctx context.Context, d Device) (Device, string, error) {
+	if err := d.validate(); err != nil {
+		return Device{}, "", err
+	}
+	token, hash, err := auth.NewToken(auth.DevicePrefix)
+	if err != nil {
+		return Device{}, "", err
+	}
+	d.Enabled, d.Created, d.Token = true, time.Now().UTC().Truncate(time.Millisecond), hash
+	if err := r.put(ctx, d, 0); err != nil {
+		return Device{}, "", err
+	}
+	return d, token, nil
+}
+
+// Update changes a device by change, which gets a copy and may be called again when another change came first. The id,
+// the token and the time of creation stay. Errors: ErrNotFound, *InvalidError, change's own.
+func (r *Registry) Update(ctx context.Context, id string, change func(*Device) error) (Device, error) {
+	return r.update(ctx, id, func(d *Device) error {
+		kept := *d
+		if err := change(d); err != nil {
+			return err
+		}
+		d.ID, d.Token, d.Created = kept.ID, kept.Token, kept.Created
+		return d.validate()
+	})
+}
+
+// NewToken gives a device a new token and returns it; the one before it is void at once.
+func (r *Registry) NewToken(ctx context.Context, id string) (string, error) {
+	token, hash, err := auth.NewToken(auth.DevicePrefix)
+	if err != nil {
+		return "", err
+	}
+	_, err = r.update(ctx, id, func(d *Device) error {
+		d.Token = hash
+		return nil
+	})
+	return token, err
+}
+
+// Authenticate returns the device that token belongs to. With an empty id it is found by the token alone. Errors:
+// ErrCredentials, ErrDisabled.
+func (r *Registry) Authenticate(id, token string) (Device, error) {
+	if token == "" {
+		return Device{}, ErrCredentials
+	}
+	r.mu.RLock()
+	if id == "" {
+		// The map is keyed by the token's hash: what its timing could tell is of no use without the token.
+		id = r.byToken[auth.HashToken(token)]
+	}
+	e, ok := r.byID[id]
+	r.mu.RUnlock()
+	if !e.device.Token.Matches(token) || !ok {
+		return Device{}, ErrCredentials
+	}
+	if !e.device.Enabled {
+		return Device{}, ErrDisabled
+	}
+	return e.device, nil
+}

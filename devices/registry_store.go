@@ -1,0 +1,175 @@
+package devices
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"telemetryhub/auth"
+)
+
+// keyOf escapes a device id for NATS, whose keys take no colon and no dot at their ends. '=' is in no device id.
+func keyOf(id string) string {
+	return strings.NewReplacer(":", "=3A", ".", "=2E").Replace(id)
+}
+
+// OpenRegistry reads the registry from its bucket and follows it until Close.
+func OpenRegistry(ctx context.Context, kv jetstream.KeyValue) (*Registry, error) {
+	r := &Registry{kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{}}
+	var err error
+	if r.watcher, err = kv.WatchAll(context.WithoutCancel(ctx)); err != nil {
+		return nil, fmt.Errorf("read the registry: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("read the registry: %w", ctx.Err()), r.watcher.Stop())
+		case e := <-r.watcher.Updates():
+			if e != nil {
+				r.take(e)
+				continue
+			}
+		}
+		break
+	}
+	go func() {
+		defer close(r.done)
+		for e := range r.watcher.Updates() {
+			if e != nil {
+				r.take(e)
+			}
+		}
+	}()
+	return r, nil
+}
+
+// Close stops following the bucket.
+func (r *Registry) Close() error {
+	err := r.watcher.Stop()
+	<-r.done
+	return err
+}
+
+// take applies one change of the bucket to the mirror.
+func (r *Registry) take(e jetstream.KeyValueEntry) {
+	if e.Operation() != jetstream.KeyValuePut {
+		id := strings.NewReplacer("=3A", ":", "=2E", ".").Replace(e.Key())
+		r.forget(id, e.Revision())
+		return
+	}
+	var d Device
+	if json.Unmarshal(e.Value(), &d) != nil || d.ID == "" {
+		return // not written by a hub
+	}
+	r.keep(d, e.Revision())
+}
+
+func (r *Registry) keep(d Device, revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, ok := r.byID[d.ID]
+	if ok && old.revision >= revision {
+		return
+	}
+	delete(r.byToken, old.device.Token)
+	r.byID[d.ID] = entry{device: d, revision: revision}
+	r.byToken[d.Token] = d.ID
+}
+
+func (r *Registry) forget(id string, revision uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old, ok := r.byID[id]; ok && old.revision < revision {
+		delete(r.byID, id)
+		delete(r.byToken, old.device.Token)
+	}
+}
+
+// put writes d where the bucket has it at revision (0: not at all).
+func (r *Registry) put(ctx context.Context, d Device, revision uint64) error {
+	value, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("encode device %s: %w", d.ID, err)
+	}
+	if revision == 0 {
+		revision, err = r.kv.Create(ctx, keyOf(d.ID), value)
+	} else {
+		revision, err = r.kv.Update(ctx, keyOf(d.ID), value, revision)
+	}
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return fmt.Errorf("device %s: %w", d.ID, ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("write device %s: %w", d.ID, err)
+	}
+	r.keep(d, revision)
+	return nil
+}
+
+// updateTries bounds how often a change is made again because another came first.
+const updateTries = 8
+
+func (r *Registry) update(ctx context.Context, id string, change func(*Device) error) (Device, error) {
+	for range updateTries {
+		r.mu.RLock()
+		e, ok := r.byID[id]
+		r.mu.RUnlock()
+		if !ok {
+			return Device{}, fmt.Errorf("device %s: %w", id, ErrNotFound)
+		}
+		d := e.device
+		d.Tags, d.Attributes = slices.Clone(d.Tags), maps.Clone(d.Attributes)
+		if err := change(&d); err != nil {
+			return Device{}, err
+		}
+		err := r.put(ctx, d, e.revision)
+		if err == nil {
+			return d, nil
+		}
+		if !errors.Is(err, ErrExists) { // the bucket's word for "not at that revision"
+			return Device{}, err
+		}
+		if err := r.refresh(ctx, id); err != nil {
+			return Device{}, err
+		}
+	}
+	return Device{}, fmt.Errorf("device %s was changed by others %d times meanwhile", id, updateTries)
+}
+
+func (r *Registry) refresh(ctx context.Context, id string) error {
+	e, err := r.kv.Get(ctx, keyOf(id))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fmt.Errorf("device %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("read device %s: %w", id, err)
+	}
+	r.take(e)
+	return nil
+}
+
+// Delete removes a device. Errors: ErrNotFound.
+func (r *Registry) Delete(ctx context.Context, id string) error {
+	r.mu.RLock()
+	e, ok := r.byID[id]
+	r.mu.RUnlock()
+	if !ok {
+		return fmt.Errorf("device %s: %w", id, ErrNotFound)
+	}
+	if err := r.kv.Delete(ctx, keyOf(id)); err != nil {
+		return fmt.Errorf("delete device %s: %w", id, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID[id].revision == e.revision {
+		delete(r.byID, id)
+		delete(r.byToken, e.device.Token)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package devices
+
+import (
+	"sync/atomic"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// Transports, as presence shows them. A device behind an external broker has "bridge:" and the broker's name.
+const (
+	TransportWSS  = "wss"
+	TransportMQTT = "mqtt"
+)
+
+// Link is how a session's device is reached. Neither method blocks. An error of Send means that surely nothing was
+// sent. Close takes a WebSocket close code; other transports translate it.
+type Link interface {
+	Send(cmd wire.Command) error
+	Close(code int, reason string)
+}
+
+// Attachment is a connection whose device has proved who it is.
+type Attachment struct {
+	Device    string
+	Transport string
+	Remote    string // address of the other end
+	Link      Link
+}
+
+// Session is one connection of one device. Its methods may be called by any goroutine, also after it has ended.
+type Session struct {
+	Attachment
+	id        uint64
+	sessions  *Sessions
+	connected time.Time
+	seen      atomic.Int64 // last sign of life, Unix ms
+	saved     int64        // seen as it was last written; guarded by sessions.mu
+
+	firmware, model string // from hello; guarded by sessions.mu
+}
+
+// ID is unique among all sessions of the hub's life and larger than those before it.
+func (s *Session) ID() uint64 { return s.id }
+
+// Touch notes a sign of life.
+func (s *Session) Touch() { s.seen.Store(time.Now().UnixMilli()) }
+
+// Seen returns the time of the last sign of life.
+func (s *Session) Seen() time.Time { return time.UnixMilli(s.seen.Load()) }
+
+// Describe notes what the device said of itself.
+func (s *Session) Describe(firmware, model string) {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	s.firmware, s.model = firmware, model
+}
+
+// Ready says that the device can be sent commands.
+func (s *Session) Ready() { s.sessions.answers.SessionReady(s.Device, s.id) }
+
+// Answer passes on the device's answer to a command.
+func (s *Session) Answer(a wire.Answer) { s.sessions.answers.Answered(s.Device, s.id, a) }
+
+// Progress passes on what the device says of a command that it works on.
+func (s *Session) Progress(p wire.Progress) { s.sessions.answers.Progressed(s.Device, s.id, p) }
+
+// Detach ends the session with its cause in words. Only the first call counts, and none once a newer session of the
+// device has taken its place.
+func (s *Session) Detach(cause string) { s.sessions.detach(s, cause) }

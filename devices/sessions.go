@@ -1,0 +1,129 @@
+package devices
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// Answers is told what devices say of their commands, and of sessions that can take or no longer take any. Its
+// methods do not wait for the network.
+type Answers interface {
+	Answered(device string, session uint64, a wire.Answer)
+	Progressed(device string, session uint64, p wire.Progress)
+	SessionReady(device string, session uint64)
+	SessionEnded(device string, session uint64)
+}
+
+// Sessions is who is connected: at most one session a device, the newest.
+type Sessions struct {
+	answers Answers
+	log     *slog.Logger
+
+	mu       sync.RWMutex
+	byDevice map[string]*Session
+	last     map[string]Presence // of devices that are not connected
+	lastID   uint64
+	dirty    map[string]bool // devices whose presence is not yet written
+	version  uint64          // of the last presence change
+	feeds    map[*PresenceFeed]bool
+}
+
+// NewSessions returns an empty Sessions. Bind must be called before the first Attach.
+func NewSessions(log *slog.Logger) *Sessions {
+	return &Sessions{
+		log:      log,
+		byDevice: map[string]*Session{}, last: map[string]Presence{}, dirty: map[string]bool{}, feeds: map[*PresenceFeed]bool{},
+		// Larger than every id of an earlier run, and far below 2^53.
+		lastID: uint64(time.Now().UnixMilli()) * 1000,
+	}
+}
+
+// Bind names who is told of answers. Sessions routes commands for the ledger, which needs it to be made first.
+func (s *Sessions) Bind(a Answers) { s.answers = a }
+
+// Attach makes a the device's session. An older one is closed with code 4001; it has ended when Attach returns.
+func (s *Sessions) Attach(a Attachment) *Session {
+	now := time.Now()
+	n := &Session{Attachment: a, sessions: s, connected: now}
+	n.seen.Store(now.UnixMilli())
+	s.mu.Lock()
+	s.lastID++
+	n.id = s.lastID
+	old := s.byDevice[a.Device]
+	s.byDevice[a.Device] = n
+	s.change(a.Device, n.presence())
+	s.mu.Unlock()
+
+	s.log.Info("device connected", "device", a.Device, "session", n.id, "transport", a.Transport, "remote", a.Remote)
+	if old != nil {
+		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
+		old.Link.Close(wire.CloseReplaced, "replaced by a newer connection")
+		s.answers.SessionEnded(a.Device, old.id)
+	}
+	return n
+}
+
+func (s *Sessions) detach(n *Session, cause string) {
+	s.mu.Lock()
+	if s.byDevice[n.Device] != n {
+		s.mu.Unlock()
+		return
+	}
+	delete(s.byDevice, n.Device)
+	p := n.presence()
+	p.Online, p.DisconnectedAt, p.Cause = false, time.Now(), cause
+	s.last[n.Device] = p
+	s.change(n.Device, p)
+	s.mu.Unlock()
+
+	s.log.Info("device disconnected", "device", n.Device, "session", n.id, "cause", cause, "duration", p.DisconnectedAt.Sub(p.ConnectedAt).Round(time.Millisecond))
+	s.answers.SessionEnded(n.Device, n.id)
+}
+
+// Online returns the device's session, if it has one.
+func (s *Sessions) Online(device string) (session uint64, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n, ok := s.byDevice[device]
+	if !ok {
+		return 0, false
+	}
+	return n.id, true
+}
+
+// Send gives a command to that session of the device. An error means that surely nothing was sent.
+func (s *Sessions) Send(device string, session uint64, cmd wire.Command) error {
+	s.mu.RLock()
+	n, ok := s.byDevice[device]
+	s.mu.RUnlock()
+	if !ok || n.id != session {
+		return errSessionOver
+	}
+	return n.Link.Send(cmd)
+}
+
+// Kick ends the device's session and reports whether it had one.
+func (s *Sessions) Kick(device string, code int, reason string) bool {
+	s.mu.RLock()
+	n, ok := s.byDevice[device]
+	s.mu.RUnlock()
+	if ok {
+		n.Link.Close(code, reason)
+		n.Detach(reason)
+	}
+	return ok
+}
+
+// Count returns how many sessions there are by transport.
+func (s *Sessions) Count() map[string]int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	count := map[string]int{}
+	for _, n := range s.byDevice {
+		count[n.Transport]++
+	}
+	return count
+}
