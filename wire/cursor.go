@@ -30,14 +30,21 @@ func (c *checker) check(data []byte) ([]byte, *Error) {
 	// The decoder reads ahead of nothing: what follows the value must be white space.
 	end := int(c.dec.InputOffset())
 	if rest := bytes.TrimLeft(data[end:], " \t\r\n"); len(rest) > 0 {
+		if !utf8.Valid(rest) {
+			return nil, badUTF8()
+		}
 		return nil, &Error{Code: CodeParse, Reason: ReasonBadJSON, Message: fmt.Sprintf("more than one JSON value: %q follows at byte %d", rest[0], len(data)-len(rest))}
 	}
 	return data[end-len(v) : end], nil
 }
 
+func badUTF8() *Error {
+	return &Error{Code: CodeParse, Reason: ReasonBadUTF8, Message: "text is not UTF-8"}
+}
+
 func jsonError(data []byte, err error) *Error {
 	if !utf8.Valid(data) {
-		return &Error{Code: CodeParse, Reason: ReasonBadUTF8, Message: "text is not UTF-8"}
+		return badUTF8()
 	}
 	e := &Error{Code: CodeParse, Reason: ReasonBadJSON, Message: "not JSON"}
 	if len(data) == 0 {
