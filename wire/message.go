@@ -69,16 +69,17 @@ func (d *Decoder) DecodeEvent(data []byte, t *Telemetry) error {
 	clock, at, flaw := ClockNone, int64(0), ""
 	c := cursor{text: params}
 	for c.enter(); c.more(); {
-		member := c.quoted()
+		var member []byte
+		member, t.text = unquote(t.text, c.quoted())
 		value := c.value()
 		switch string(member) {
-		case `"name"`:
+		case "name":
 			name = value
-		case `"severity"`:
+		case "severity":
 			severity = value
-		case `"data"`:
+		case "data":
 			content = value
-		case `"ts"`, `"age_ms"`:
+		case "ts", "age_ms":
 			clock, at, flaw = decodeTime(member, value, clock, at, flaw)
 		}
 	}

@@ -77,7 +77,7 @@ func (d *Decoder) DecodePayload(data []byte, t *Telemetry) error {
 
 // DecodeBare decodes an object that a decoder has passed: a telemetry's params or the values themselves.
 func (d *Decoder) DecodeBare(text []byte, t *Telemetry) error {
-	if hasReadings(text) {
+	if t.hasReadings(text) {
 		return d.DecodeTelemetry(text, t)
 	}
 	t.Reset()
@@ -85,11 +85,13 @@ func (d *Decoder) DecodeBare(text []byte, t *Telemetry) error {
 	return nil
 }
 
-func hasReadings(object []byte) bool {
+func (t *Telemetry) hasReadings(object []byte) bool {
 	c := cursor{text: object}
 	for c.enter(); c.more(); c.value() {
-		switch string(c.quoted()) {
-		case `"values"`, `"readings"`:
+		var name []byte
+		name, t.text = unquote(t.text[:0], c.quoted())
+		switch string(name) {
+		case "values", "readings":
 			return true
 		}
 	}
@@ -107,22 +109,23 @@ func (d *Decoder) DecodeTelemetry(params []byte, t *Telemetry) error {
 	clock, at, flaw := ClockNone, int64(0), ""
 	c := cursor{text: params}
 	for c.enter(); c.more(); {
-		name := c.quoted()
+		var name []byte
+		name, t.text = unquote(t.text, c.quoted())
 		value := c.value()
 		switch string(name) {
-		case `"values"`:
+		case "values":
 			values = value
-		case `"readings"`:
+		case "readings":
 			readings = value
-		case `"ts"`, `"age_ms"`:
+		case "ts", "age_ms":
 			clock, at, flaw = decodeTime(name, value, clock, at, flaw)
-		case `"seq"`:
+		case "seq":
 			n, err := strconv.ParseUint(string(value), 10, 64)
 			if err != nil || n == 0 || n > MaxSeq {
 				return badParams("seq is %s; it is a whole number from 1 to %d", clip(value), MaxSeq)
 			}
 			t.Seq = n
-		case `"boot"`, `"measurement"`:
+		case "boot", "measurement":
 			if e := t.name(name, value); e != nil {
 				return e
 			}
@@ -153,7 +156,7 @@ func (t *Telemetry) name(member, value []byte) error {
 	}
 	var text []byte
 	text, t.text = unquote(t.text, value)
-	if string(member) == `"boot"` {
+	if string(member) == "boot" {
 		if len(text) == 0 || len(text) > MaxBoot || !printable(text) {
 			return badParams("boot has %d bytes; it is a text of 1 to %d bytes without control characters", len(text), MaxBoot)
 		}
@@ -194,12 +197,13 @@ func (t *Telemetry) addOne(reading []byte, clock Clock, at int64, flaw string) {
 	c := cursor{text: reading}
 	own := false
 	for c.enter(); c.more(); {
-		name := c.quoted()
+		var name []byte
+		name, t.text = unquote(t.text, c.quoted())
 		value := c.value()
 		switch string(name) {
-		case `"values"`:
+		case "values":
 			values = value
-		case `"ts"`, `"age_ms"`:
+		case "ts", "age_ms":
 			if !own {
 				clock, at, flaw, own = ClockNone, 0, "", true
 			}
@@ -229,7 +233,7 @@ const farTime = 1e15
 
 // decodeTime reads ts and age_ms; where a reading has both, ts wins.
 func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, int64, string) {
-	if string(name) == `"age_ms"` {
+	if string(name) == "age_ms" {
 		age, err := strconv.ParseFloat(string(value), 64)
 		switch {
 		case clock == ClockGiven:
