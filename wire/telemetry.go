@@ -231,7 +231,7 @@ func (t *Telemetry) add(values, raw []byte, clock Clock, at int64, flaw string) 
 // farTime bounds what is called a time at all: some 31,000 years in ms.
 const farTime = 1e15
 
-// decodeTime reads ts and age_ms; where a reading has both, ts wins.
+// decodeTime reads ts and age_ms; where a reading has both, ts wins, whichever comes first and whatever age_ms holds.
 func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, int64, string) {
 	if string(name) == "age_ms" {
 		age, err := strconv.ParseFloat(string(value), 64)
@@ -250,11 +250,11 @@ func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, 
 		if err != nil {
 			return clock, at, ReasonBadTime
 		}
-		return ClockGiven, when.UnixMilli(), flaw
+		return ClockGiven, when.UnixMilli(), ""
 	}
 	ms, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || math.Abs(ms) > farTime {
 		return clock, at, ReasonBadTime
 	}
-	return ClockGiven, int64(math.Round(ms)), flaw
+	return ClockGiven, int64(math.Round(ms)), ""
 }
