@@ -24,12 +24,17 @@ func (t *Telemetry) decodeObject(object, prefix []byte, depth, from int) (flaw s
 	}
 	c := cursor{text: object}
 	for c.enter(); c.more(); {
-		name := t.join(prefix, c.quoted())
+		quoted := c.quoted()
 		value := c.value()
-		switch value[0] {
-		case 'n':
+		if value[0] == 'n' {
 			continue
-		case '{':
+		}
+		name := t.join(prefix, quoted)
+		if value[0] == '{' {
+			// Each name within repeats this one: without a bound a small frame could ask for gigabytes.
+			if len(name) > MaxFieldName {
+				return ReasonBadFieldName
+			}
 			if flaw = t.decodeObject(value, name, depth+1, from); flaw != "" {
 				return flaw
 			}
