@@ -38,6 +38,7 @@ const (
 	ReasonStringTooLong  = "string_too_long"
 	ReasonBadFieldName   = "bad_field_name"
 	ReasonReservedName   = "reserved_field_name"
+	ReasonFieldTwice     = "field_twice"
 	ReasonTooManyFields  = "too_many_fields"
 	ReasonTooDeep        = "too_deep"
 	ReasonSeqUnknown     = "seq_unknown"

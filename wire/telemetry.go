@@ -54,6 +54,8 @@ type Telemetry struct {
 
 	fields []Field
 	text   []byte
+	nested bool // the reading at hand has an object within its values,
+	dotted bool // and a name with a dot
 }
 
 // Reset empties t and keeps its memory.

@@ -1,6 +1,9 @@
 package wire
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // decodeValues appends the fields of a values object: numbers, booleans and strings; nested objects become a.b, null
 // is left out. It returns why the reading cannot be stored, "" when it can.
@@ -9,13 +12,27 @@ func (t *Telemetry) decodeValues(values []byte) (flaw string) {
 		return ReasonBadReading
 	}
 	from := len(t.fields)
+	t.nested, t.dotted = false, false
 	if flaw = t.decodeObject(values, nil, 1, from); flaw != "" {
 		return flaw
 	}
 	if len(t.fields) == from {
 		return ReasonNoValues
 	}
+	if t.nested && t.dotted && sameName(t.fields[from:]) {
+		return ReasonFieldTwice
+	}
 	return ""
+}
+
+// sameName reports whether two fields have one name, as {"a.b":1,"a":{"b":2}} makes them: the store would keep one of
+// the two and say nothing. It takes a name with a dot beside a nested object, so few readings are looked at.
+func sameName(fields []Field) bool {
+	seen := make(map[string]struct{}, len(fields))
+	for _, f := range fields {
+		seen[string(f.Name)] = struct{}{}
+	}
+	return len(seen) < len(fields)
 }
 
 func (t *Telemetry) decodeObject(object, prefix []byte, depth, from int) (flaw string) {
@@ -30,11 +47,17 @@ func (t *Telemetry) decodeObject(object, prefix []byte, depth, from int) (flaw s
 			continue
 		}
 		name := t.join(prefix, quoted)
+		own := name
+		if prefix != nil {
+			own = name[len(prefix)+1:]
+		}
+		t.dotted = t.dotted || bytes.IndexByte(own, '.') >= 0
 		if value[0] == '{' {
 			// Each name within repeats this one: without a bound a small frame could ask for gigabytes.
 			if len(name) > MaxFieldName {
 				return ReasonBadFieldName
 			}
+			t.nested = true
 			if flaw = t.decodeObject(value, name, depth+1, from); flaw != "" {
 				return flaw
 			}
