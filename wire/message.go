@@ -58,6 +58,9 @@ const EventMeasurement = "event"
 // and data.*. The error is of type [*Error].
 func (d *Decoder) DecodeEvent(data []byte, t *Telemetry) error {
 	t.Reset()
+	if len(data) == 0 {
+		return badParams("event needs params{} with name")
+	}
 	params, e := d.check(data)
 	if e != nil {
 		return e
@@ -86,11 +89,15 @@ func (d *Decoder) DecodeEvent(data []byte, t *Telemetry) error {
 	if len(name) < 3 || name[0] != '"' {
 		return badParams("event needs a name")
 	}
-	if severity == nil {
+	if severity == nil || severity[0] == 'n' {
 		severity = []byte(`"info"`)
 	}
-	if content == nil {
+	if content == nil || content[0] == 'n' {
 		content = []byte(`{}`)
+	}
+	// A store fixes a field's type by its first value: of another type it would spoil the events that follow.
+	if severity[0] != '"' || content[0] != '{' {
+		return badParams("event: severity is a text and data an object")
 	}
 	values := fmt.Appendf(nil, `{"name":%s,"severity":%s,"data":%s}`, name, severity, content)
 	t.Measurement = []byte(EventMeasurement)
