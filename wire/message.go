@@ -2,8 +2,26 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
+
+// unmarshal decodes an object whose members are known by their exact names; encoding/json would take BOOT for boot. It
+// returns what is wrong, for the device's eyes: "" when nothing is.
+func unmarshal(data []byte, v any) (fault string) {
+	err := jsonv2.Unmarshal(data, v)
+	var semantic *jsonv2.SemanticError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &semantic) && semantic.JSONPointer != "":
+		return fmt.Sprintf("%s is of the wrong type or out of range", clip([]byte(semantic.JSONPointer)))
+	}
+	return "it is an object"
+}
 
 // Hello is what a device says of itself in its first frame. All members are optional.
 type Hello struct {
@@ -31,12 +49,20 @@ type Welcome struct {
 
 // DecodeHello decodes hello's params; absent params are an empty hello. The error is of type [*Error].
 func DecodeHello(params []byte) (Hello, error) {
-	var h Hello
 	if len(params) == 0 {
-		return h, nil
+		return Hello{}, nil
 	}
-	if err := json.Unmarshal(params, &h); err != nil {
-		return h, badParams("hello: %v", err)
+	var p struct {
+		Hello
+		Time float64 `json:"time"` // a clock may have a fraction, as in ts
+	}
+	if fault := unmarshal(params, &p); fault != "" {
+		return Hello{}, badParams("hello: %s", fault)
+	}
+	h := p.Hello
+	h.Time = int64(math.Round(p.Time))
+	if math.Abs(p.Time) > farTime {
+		return h, badParams("hello: time is ms since 1970")
 	}
 	if len(h.Boot) > MaxBoot || !printable([]byte(h.Boot)) {
 		return h, badParams("hello: boot has %d bytes; it is a text of at most %d bytes without control characters", len(h.Boot), MaxBoot)
@@ -117,7 +143,7 @@ type Answer struct {
 // Answer turns a frame of [KindAnswer] into an answer that outlives the frame. The error is of type [*Error].
 func (f Frame) Answer() (Answer, error) {
 	a := Answer{Result: append(json.RawMessage(nil), f.Result...), Fault: append(json.RawMessage(nil), f.Fault...)}
-	if err := json.Unmarshal(f.ID, &a.ID); err != nil {
+	if fault := unmarshal(f.ID, &a.ID); fault != "" {
 		return a, badFrame("the answer's id is %s; it is the command's id, a text", clip(f.ID))
 	}
 	if f.Fault != nil {
@@ -125,7 +151,7 @@ func (f Frame) Answer() (Answer, error) {
 			Code    *int   `json:"code"`
 			Message string `json:"message"`
 		}
-		if err := json.Unmarshal(f.Fault, &fault); err != nil || fault.Code == nil {
+		if unmarshal(f.Fault, &fault) != "" || fault.Code == nil {
 			return a, badFrame("the answer's error is an object with code and message")
 		}
 		a.Code = *fault.Code
@@ -162,14 +188,17 @@ type Progress struct {
 // DecodeProgress decodes progress's params. The error is of type [*Error].
 func DecodeProgress(params []byte) (Progress, error) {
 	var p Progress
-	if len(params) == 0 || json.Unmarshal(params, &p) != nil || p.ID == "" {
+	if len(params) == 0 || unmarshal(params, &p) != "" || p.ID == "" {
 		return p, badParams("progress needs params{} with the command's id, and status, percent, message")
 	}
 	if p.Status == "" {
 		p.Status = ProgressRunning
 	}
 	if p.Status != ProgressReceived && p.Status != ProgressRunning {
-		return p, badParams("progress: status is %q; it is received or running", p.Status)
+		return p, badParams("progress: status is %q; it is received or running", clip([]byte(p.Status)))
+	}
+	if p.Percent < 0 || p.Percent > 100 {
+		return p, badParams("progress: percent is %v; it is from 0 to 100", p.Percent)
 	}
 	return p, nil
 }
