@@ -146,7 +146,6 @@ func (s *Sessions) write(ctx context.Context, kv jetstream.KeyValue) {
 				s.dirty[device] = true
 			}
 			s.mu.Unlock()
-			return
 		}
 	}
 }

@@ -1,0 +1,237 @@
+package devices
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"telemetryhub/wire"
+)
+
+// conn is one device's WebSocket connection.
+type conn struct {
+	// Fixed once it runs.
+	hub     *Connector
+	device  string
+	ws      *websocket.Conn
+	session *Session
+
+	// Owned by the reader.
+	boot     string // numbering of readings that name none
+	lastSeq  uint64 // of boot, the highest that came
+	acksFor  bool   // the device wants hub.ack{count} for frames without seq
+	bad      int    // unusable frames within the minute since badSince
+	badSince time.Time
+	greeted  bool // a frame came: commands may be sent
+
+	// Owned by the sweeper.
+	pingedAt  int64   // the session's last sign of life when it was pinged, Unix ms
+	pingAfter float64 // share of the keepalive after which silence is met with a ping
+
+	keepalive atomic.Int64 // ns, as agreed
+	paused    atomic.Bool  // the reader waits for us, not for the device
+
+	out  outbox
+	acks acks
+}
+
+// scratch is what a reader needs while it handles a frame, and only then: an idle connection holds none.
+type scratch struct {
+	frame     []byte
+	decoder   wire.Decoder
+	telemetry wire.Telemetry
+}
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// keptFrame bounds the frame buffer that a scratch keeps, in bytes.
+const keptFrame = 128 << 10
+
+func newConn(hub *Connector, device string, ws *websocket.Conn) *conn {
+	n := &conn{hub: hub, device: device, ws: ws, pingAfter: pingJitter()}
+	n.keepalive.Store(int64(hub.cfg.Keepalive))
+	n.out.init(n)
+	n.acks.conn = n
+	ws.SetReadLimit(wire.HardMaxFrame)
+	ws.SetPongHandler(func(string) error {
+		n.session.Touch()
+		return nil
+	})
+	ws.SetPingHandler(func(data string) error {
+		n.session.Touch()
+		n.out.pong([]byte(data))
+		return nil
+	})
+	ws.SetCloseHandler(func(int, string) error { return nil }) // run answers it, once
+	return n
+}
+
+// run reads until the connection ends, and returns when all of it has ended.
+func (n *conn) run() {
+	err := n.read()
+	cause := n.out.end(err)
+	n.session.Detach(cause)
+	n.hub.remove(n)
+}
+
+func (n *conn) read() error {
+	for {
+		kind, r, err := n.ws.NextReader()
+		if err != nil {
+			return err
+		}
+		if err := n.readFrame(kind, r); err != nil {
+			return err
+		}
+	}
+}
+
+// readFrame reads one frame to its end and handles it.
+func (n *conn) readFrame(kind int, r io.Reader) error {
+	s := scratches.Get().(*scratch)
+	defer func() {
+		if cap(s.frame) <= keptFrame {
+			scratches.Put(s)
+		}
+	}()
+	size, err := n.fill(s, r)
+	if err != nil {
+		return err
+	}
+	n.session.Touch()
+	if !n.greeted {
+		n.greeted = true
+		defer n.out.ready()
+	}
+	switch {
+	case size > int64(n.hub.cfg.MaxFrame):
+		n.refuse(nil, &wire.Error{
+			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(n.hub.cfg.MaxFrame), Value: size,
+			Message: fmt.Sprintf("a frame of %d bytes is larger than max_frame, %d; it was read past", size, n.hub.cfg.MaxFrame),
+		})
+	case kind == websocket.BinaryMessage:
+		n.refuse(nil, &wire.Error{Code: wire.CodeInvalidRequest, Reason: wire.ReasonBinary, Message: "binary frames are CBOR, which this subprotocol does not speak; send JSON as text"})
+	default:
+		n.handle(s)
+	}
+	n.waitOutbox()
+	return n.flood()
+}
+
+// fill reads the frame into s; of one that is too large it keeps nothing and returns its size.
+func (n *conn) fill(s *scratch, r io.Reader) (size int64, err error) {
+	s.frame = s.frame[:0]
+	for {
+		if len(s.frame) == cap(s.frame) {
+			s.frame = append(s.frame, 0)[:len(s.frame)]
+		}
+		m, err := r.Read(s.frame[len(s.frame):cap(s.frame)])
+		s.frame = s.frame[:len(s.frame)+m]
+		if errors.Is(err, io.EOF) {
+			return int64(len(s.frame)), nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if len(s.frame) > n.hub.cfg.MaxFrame {
+			rest, err := io.Copy(io.Discard, r)
+			return int64(len(s.frame)) + rest, err
+		}
+	}
+}
+
+// waitOutbox holds the reader while the device does not read what it is sent.
+func (n *conn) waitOutbox() {
+	if !n.out.full() {
+		return
+	}
+	n.paused.Store(true)
+	n.out.wait()
+	n.session.Touch()
+	n.paused.Store(false)
+}
+
+// A frame that cannot be used costs that frame; a flood of them the connection.
+const (
+	floodFrames = 200
+	floodWindow = time.Minute
+)
+
+var errFlood = errors.New("too many unusable frames")
+
+func (n *conn) flood() error {
+	if n.bad < floodFrames {
+		return nil
+	}
+	n.Close(wire.ClosePolicy, fmt.Sprintf("%d unusable frames within %s", n.bad, floodWindow))
+	return errFlood
+}
+
+// refuse answers a frame that cannot be used and counts it.
+func (n *conn) refuse(id []byte, e *wire.Error) {
+	n.hub.sink.Refuse(n.device, e.Reason)
+	now := time.Now()
+	if now.Sub(n.badSince) > floodWindow {
+		n.bad, n.badSince = 0, now
+	}
+	n.bad++
+	n.out.frame(func(dst []byte) []byte {
+		if id == nil && e.Reason == wire.ReasonTooLarge {
+			return wire.AppendNotice(dst, wire.Notice{Code: e.Reason, Message: e.Message})
+		}
+		return wire.AppendError(dst, id, e)
+	})
+	if e.Reason == wire.ReasonBadUTF8 {
+		n.Close(wire.CloseBadUTF8, "text is not UTF-8")
+	}
+}
+
+// Send implements Link.
+func (n *conn) Send(cmd wire.Command) error { return n.out.command(cmd) }
+
+// Close implements Link. The close frame goes out after what is already in the outbox.
+func (n *conn) Close(code int, reason string) { n.out.close(code, reason) }
+
+// sayRestart ends the connection because the hub stops, and says when to come back: each device has a slot of its own,
+// so that they do not all come at once. The reason is below the 123 bytes of a close frame (RFC 6455 section 5.5).
+func (n *conn) sayRestart() {
+	delay := restartDelay()
+	n.notice(wire.Notice{Code: wire.ReasonStopping, Message: "the hub stops or restarts", RetryAfter: delay})
+	n.Close(wire.CloseRestart, fmt.Sprintf(`{"retry_after_ms":%d}`, delay.Milliseconds()))
+}
+
+func restartDelay() time.Duration {
+	const first, spread = time.Second, 4 * time.Second
+	return first + rand.N(spread)
+}
+
+// causeOf says in words why reading ended.
+func causeOf(err error) string {
+	var closed *websocket.CloseError
+	var netErr net.Error
+	switch {
+	case err == nil:
+		return "closed"
+	case errors.As(err, &closed):
+		if closed.Code == websocket.CloseAbnormalClosure {
+			return "connection lost"
+		}
+		return fmt.Sprintf("the device closed: %d %s", closed.Code, closed.Text)
+	case errors.Is(err, websocket.ErrReadLimit):
+		return fmt.Sprintf("a frame over %d bytes", wire.HardMaxFrame)
+	case errors.Is(err, errFlood):
+		return errFlood.Error()
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return "timed out"
+	case errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection lost"
+	}
+	return err.Error()
+}

@@ -1,0 +1,222 @@
+package devices
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"telemetryhub/wire"
+)
+
+// Sink takes readings and says when they are durable.
+//
+// Append copies t, gives each reading its time and, where it breaks a limit, its Flaw, and lets w join the commit that
+// they will be durable with. It waits while the journal is behind and fails only when the hub stops. Refuse counts a
+// frame that could not be used. Durable returns the last durable seq of a device's boot, 0 if none.
+type Sink interface {
+	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
+	Refuse(device, reason string)
+	Durable(device, boot string) uint64
+}
+
+// Config is what an operator can set of device connections.
+type Config struct {
+	MaxFrame         int           // bytes of the largest frame that is taken
+	Keepalive        time.Duration // a silent device is pinged within it; gone after 1.5 of it without a sign of life
+	WriteTimeout     time.Duration // a device that does not read for so long is cut
+	HandshakeTimeout time.Duration // from the upgrade request to its answer
+}
+
+// Bounds of what a device may ask for as its keepalive.
+const (
+	minKeepalive = 10 * time.Second
+	maxKeepalive = 15 * time.Minute
+)
+
+// subprotocols are those that the hub speaks, the default first.
+var subprotocols = [...]string{"hub.v1+json"}
+
+// Connector turns requests to /connect into sessions over WebSocket.
+type Connector struct {
+	cfg      Config
+	registry *Registry
+	sessions *Sessions
+	sink     Sink
+	log      *slog.Logger
+	upgrader websocket.Upgrader
+
+	mu       sync.Mutex
+	conns    map[*conn]bool
+	stopping bool
+	running  sync.WaitGroup // connections and the sweeper
+	stop     chan struct{}
+}
+
+// NewConnector returns a running Connector; Stop ends it.
+func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink, log *slog.Logger) *Connector {
+	c := &Connector{
+		cfg: cfg, registry: registry, sessions: sessions, sink: sink, log: log,
+		conns: map[*conn]bool{}, stop: make(chan struct{}),
+		upgrader: websocket.Upgrader{
+			HandshakeTimeout: cfg.HandshakeTimeout,
+			// Not 0: gorilla would keep net/http's 4 KB reader for the connection's life.
+			ReadBufferSize: 512,
+			// Held only while a frame is written.
+			WriteBufferSize: 1024,
+			WriteBufferPool: &sync.Pool{},
+			// The credentials are in the request itself, never in a cookie: a foreign page cannot borrow them.
+			CheckOrigin: func(*http.Request) bool { return true },
+		},
+	}
+	c.running.Add(1)
+	go c.sweep()
+	return c
+}
+
+// ServeHTTP answers GET /connect and /connect/{device}. It returns when the upgrade is done; the connection lives in
+// goroutines of its own, so that net/http's buffers and stack are given back.
+func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	device, no := c.identify(r)
+	if no == nil {
+		no = checkUpgrade(w, r)
+	}
+	var protocol string
+	if no == nil {
+		protocol, no = chooseSubprotocol(websocket.Subprotocols(r))
+	}
+	if no != nil {
+		c.log.Info("connection refused", "device", r.PathValue("device"), "remote", r.RemoteAddr, "reason", no.reason)
+		no.write(w)
+		return
+	}
+	header := http.Header{}
+	if protocol != "" {
+		header.Set("Sec-WebSocket-Protocol", protocol)
+	}
+	ws, err := c.upgrader.Upgrade(w, r, header)
+	if err != nil { // it has answered
+		c.log.Info("upgrade failed", "device", device.ID, "remote", r.RemoteAddr, "err", err)
+		return
+	}
+	c.start(device, ws, r.RemoteAddr)
+}
+
+// checkUpgrade refuses what is no WebSocket handshake of version 13 (RFC 6455 section 4.2, 4.4).
+func checkUpgrade(w http.ResponseWriter, r *http.Request) *refusal {
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		return &refusal{http.StatusUpgradeRequired, "not_websocket", "this is the devices' WebSocket; connect with wss://"}
+	}
+	if v := r.Header.Get("Sec-WebSocket-Version"); v != "13" {
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		return &refusal{http.StatusUpgradeRequired, "websocket_version", "Sec-WebSocket-Version is " + strconv.Quote(v) + "; the hub speaks 13"}
+	}
+	return nil
+}
+
+// chooseSubprotocol takes the first that the client offers and the hub speaks. (gorilla's own choice is in the
+// server's order.) Without an offer it is the default, and no header says so.
+func chooseSubprotocol(offered []string) (string, *refusal) {
+	if len(offered) == 0 {
+		return "", nil
+	}
+	for _, o := range offered {
+		for _, ours := range subprotocols {
+			if o == ours {
+				return o, nil
+			}
+		}
+	}
+	return "", &refusal{http.StatusBadRequest, "subprotocol", fmt.Sprintf("the hub speaks %s; offered was %s", strings.Join(subprotocols[:], ", "), strings.Join(offered, ", "))}
+}
+
+// write answers with application/problem+json (RFC 9457).
+func (n *refusal) write(w http.ResponseWriter) {
+	if n.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="telemetry hub"`)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(n.status)
+	// An error means that the client has gone: nobody is left to be told.
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": http.StatusText(n.status), "status": n.status, "reason": n.reason, "detail": n.detail,
+	})
+}
+
+// start attaches the session and runs the connection.
+func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
+	n := newConn(c, device.ID, ws)
+	c.mu.Lock()
+	if c.stopping {
+		c.mu.Unlock()
+		n.sayRestart()
+		return
+	}
+	c.conns[n] = true
+	c.running.Add(1)
+	c.mu.Unlock()
+	n.session = c.sessions.Attach(Attachment{Device: device.ID, Transport: TransportWSS, Remote: remote, Link: n})
+	// The device may have been disabled, deleted or given a new token since it was asked who it is.
+	if now, ok := c.registry.Get(device.ID); !ok || !now.Enabled || now.Token != device.Token {
+		n.Close(wire.CloseRevoked, "credentials revoked")
+	}
+	go n.run()
+}
+
+// remove is the last act of a connection.
+func (c *Connector) remove(n *conn) {
+	c.mu.Lock()
+	delete(c.conns, n)
+	c.mu.Unlock()
+	c.running.Done()
+}
+
+// snapshot returns the connections of this moment.
+func (c *Connector) snapshot(into []*conn) []*conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n := range c.conns {
+		into = append(into, n)
+	}
+	return into
+}
+
+// Stop says goodbye to all devices with close code 1012 and waits until their connections have ended, or ctx.
+func (c *Connector) Stop(ctx context.Context) error {
+	c.mu.Lock()
+	again := c.stopping
+	c.stopping = true
+	c.mu.Unlock()
+	if again {
+		return nil
+	}
+	close(c.stop)
+	for _, n := range c.snapshot(nil) {
+		n.sayRestart()
+	}
+	ended := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		for _, n := range c.snapshot(nil) {
+			n.ws.Close()
+		}
+		<-ended
+		return errors.New("some devices did not say goodbye in time and were cut")
+	}
+}

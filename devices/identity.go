@@ -1,0 +1,56 @@
+package devices
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// Credentials are what a request shows of itself. Device is empty where only a token was shown.
+type Credentials struct {
+	Device, Token string
+}
+
+// CredentialsOf reads a request's credentials: `Authorization: Bearer TOKEN`, else `Authorization: Basic
+// DEVICE:TOKEN` (RFC 7617), else, where the caller allows it, `?token=TOKEN` for clients that can set only a URL.
+func CredentialsOf(r *http.Request, query bool) (Credentials, bool) {
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		return Credentials{Token: strings.TrimSpace(token)}, true
+	}
+	if device, token, ok := r.BasicAuth(); ok {
+		return Credentials{Device: device, Token: token}, true
+	}
+	if token := r.URL.Query().Get("token"); query && token != "" {
+		return Credentials{Token: token}, true
+	}
+	return Credentials{}, false
+}
+
+// refusal is why a request was not let in, as HTTP says it.
+type refusal struct {
+	status int
+	reason string
+	detail string
+}
+
+// identify returns the device that a request to /connect or /connect/{device} comes from.
+func (c *Connector) identify(r *http.Request) (Device, *refusal) {
+	shown, ok := CredentialsOf(r, true)
+	if !ok {
+		return Device{}, &refusal{http.StatusUnauthorized, "credentials_missing", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
+	}
+	path := r.PathValue("device")
+	if shown.Device == "" {
+		shown.Device = path
+	}
+	d, err := c.registry.Authenticate(shown.Device, shown.Token)
+	switch {
+	case errors.Is(err, ErrDisabled):
+		return Device{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}
+	case err != nil:
+		return Device{}, &refusal{http.StatusUnauthorized, "credentials_wrong", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
+	case path != "" && path != d.ID:
+		return Device{}, &refusal{http.StatusForbidden, "device_mismatch", "the path names another device than the credentials"}
+	}
+	return d, nil
+}

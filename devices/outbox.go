@@ -1,0 +1,263 @@
+package devices
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"telemetryhub/wire"
+)
+
+// Bounds of an outbox in bytes. Above outboxFull the reader waits, which bounds answers and acks, since each follows a
+// frame. A command that would bring it over outboxMost is refused.
+const (
+	outboxFull = 64 << 10
+	outboxMost = 1 << 20
+)
+
+// readyAfter is when a device that has said nothing is sent its commands all the same.
+const readyAfter = 2 * time.Second
+
+var (
+	errSessionOver = errors.New("the device's connection has ended")
+	errOutboxFull  = errors.New("the device does not read what it is sent")
+)
+
+// outbox gathers what is to be written to one device. It has a goroutine only while there is something to write.
+type outbox struct {
+	conn *conn
+
+	mu       sync.Mutex
+	changed  sync.Cond // drained, or the writer ended
+	frames   []byte    // frames, one after the other
+	ends     []int     // where each frame ends in frames
+	held     []wire.Command
+	open     bool // commands may be sent
+	born     time.Time
+	pongData []byte
+	hasPong  bool
+	ping     bool
+	writing  bool
+
+	closing     bool // nothing more is taken
+	closeCode   int
+	closeReason string
+	broken      error // why writing failed
+}
+
+func (o *outbox) init(n *conn) {
+	o.conn, o.born = n, time.Now()
+	o.changed.L = &o.mu
+}
+
+// frame adds one frame by append.
+func (o *outbox) frame(add func(dst []byte) []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.add(add)
+}
+
+func (o *outbox) add(add func(dst []byte) []byte) {
+	if o.closing {
+		return
+	}
+	o.frames = add(o.frames)
+	o.ends = append(o.ends, len(o.frames))
+	o.kick()
+}
+
+// command adds a command, or holds it until the device is ready.
+func (o *outbox) command(cmd wire.Command) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closing:
+		return errSessionOver
+	case len(o.frames)+len(cmd.Params) > outboxMost || len(o.held) >= 1000:
+		return errOutboxFull
+	case !o.open:
+		o.held = append(o.held, cmd)
+	default:
+		o.add(func(dst []byte) []byte { return wire.AppendCommand(dst, cmd) })
+	}
+	return nil
+}
+
+// ready lets commands go: the device has said something, or long enough nothing.
+func (o *outbox) ready() {
+	o.mu.Lock()
+	if o.open || o.closing {
+		o.mu.Unlock()
+		return
+	}
+	o.open = true
+	for _, cmd := range o.held {
+		o.add(func(dst []byte) []byte { return wire.AppendCommand(dst, cmd) })
+	}
+	o.held = nil
+	o.mu.Unlock()
+	o.conn.session.Ready()
+}
+
+func (o *outbox) pong(data []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pongData, o.hasPong = data, true
+	o.kick()
+}
+
+func (o *outbox) pingNow() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ping = true
+	o.kick()
+}
+
+// close ends the connection once what was added before is written. The first call counts.
+func (o *outbox) close(code int, reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closing {
+		return
+	}
+	o.closing, o.closeCode, o.closeReason = true, code, reason
+	o.kick()
+}
+
+// kick needs mu.
+func (o *outbox) kick() {
+	if !o.writing && o.broken == nil {
+		o.writing = true
+		go o.drain()
+	}
+}
+
+func (o *outbox) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.frames) > outboxFull
+}
+
+// wait returns when the outbox is no longer full, or the connection is over.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.frames) > outboxFull && o.broken == nil {
+		o.changed.Wait()
+	}
+}
+
+// drain writes until there is nothing left. While it runs nobody else writes.
+func (o *outbox) drain() {
+	var frames []byte
+	var ends []int
+	o.mu.Lock()
+	for o.broken == nil {
+		frames, o.frames = o.frames, frames[:0]
+		ends, o.ends = o.ends, ends[:0]
+		ping, pong, pongData := o.ping, o.hasPong, o.pongData
+		o.ping, o.hasPong, o.pongData = false, false, nil
+		last := o.closing
+		if len(ends) == 0 && !ping && !pong && !last {
+			break
+		}
+		o.changed.Broadcast()
+		o.mu.Unlock()
+		err := o.write(frames, ends, ping, pong, pongData)
+		if last && err == nil {
+			err = o.goodbye()
+		}
+		o.mu.Lock()
+		o.broken = err
+	}
+	if cap(o.frames) > outboxFull {
+		o.frames = nil
+	}
+	o.writing = false
+	o.changed.Broadcast()
+	broken := o.broken
+	o.mu.Unlock()
+	if broken != nil && !errors.Is(broken, errGoodbye) {
+		o.conn.ws.Close() // the reader sees it and ends the connection
+	}
+}
+
+func (o *outbox) write(frames []byte, ends []int, ping, pong bool, pongData []byte) error {
+	ws := o.conn.ws
+	deadline := time.Now().Add(o.conn.hub.cfg.WriteTimeout)
+	if err := ws.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	if pong {
+		if err := ws.WriteControl(websocket.PongMessage, pongData, deadline); err != nil {
+			return err
+		}
+	}
+	if ping {
+		if err := ws.WriteControl(websocket.PingMessage, nil, deadline); err != nil {
+			return err
+		}
+	}
+	from := 0
+	for _, end := range ends {
+		if err := ws.WriteMessage(websocket.TextMessage, frames[from:end]); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+// closeWait is how long a device may take to answer our close frame.
+const closeWait = 2 * time.Second
+
+// errGoodbye ends writing when the close frame is out: the reader waits for the device's, or closeWait.
+var errGoodbye = errors.New("the hub closed the connection")
+
+func (o *outbox) goodbye() error {
+	ws := o.conn.ws
+	message := websocket.FormatCloseMessage(o.closeCode, o.closeReason)
+	if err := ws.WriteControl(websocket.CloseMessage, message, time.Now().Add(closeWait)); err != nil {
+		return err
+	}
+	if err := ws.SetReadDeadline(time.Now().Add(closeWait)); err != nil {
+		return err
+	}
+	return errGoodbye
+}
+
+// end is called when reading has ended with err. It closes the socket, returns when the writer has ended too, and says
+// the cause in words.
+func (o *outbox) end(err error) (cause string) {
+	var closed *websocket.CloseError
+	o.mu.Lock()
+	ours := o.closing
+	o.closing = true
+	if ours {
+		cause = closeCause(o.closeCode, o.closeReason)
+	} else if cause = causeOf(err); o.broken != nil {
+		cause = "did not read what it was sent: " + causeOf(o.broken)
+	}
+	o.mu.Unlock()
+	if !ours && errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure {
+		// The answer to the device's close frame; if it has gone already, nobody misses it.
+		_ = o.conn.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closed.Code, ""), time.Now().Add(closeWait))
+	}
+	o.conn.ws.Close()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.changed.Wait()
+	}
+	return cause
+}
+
+// closeCause is the end of a session that the hub closed.
+func closeCause(code int, reason string) string {
+	if code == wire.CloseRestart {
+		return "the hub stopped"
+	}
+	return reason
+}

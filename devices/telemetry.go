@@ -1,0 +1,180 @@
+package devices
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// number makes boot the numbering of what follows.
+func (n *conn) number(boot string) {
+	if n.boot == boot {
+		return
+	}
+	n.boot, n.lastSeq = boot, n.hub.sink.Durable(n.device, boot)
+}
+
+// take gives decoded readings to the sink; id is that of the request, nil if it was none. It returns when they are in
+// a commit to come, not when they are durable: that is told later, by acks.
+func (n *conn) take(s *scratch, id []byte) {
+	t := &s.telemetry
+	if t.Boot == nil {
+		t.Boot = []byte(n.boot)
+	} else if string(t.Boot) != n.boot {
+		n.number(string(t.Boot))
+	}
+	p := pending{id: append([]byte(nil), id...), boot: n.boot}
+	var gap wire.Notice
+	if t.Seq > 0 {
+		p.seq = t.Seq + uint64(len(t.Readings)) - 1
+		gap = n.gap(t.Seq, p.seq)
+	} else if n.acksFor && id == nil {
+		p.counts = true
+	}
+	n.acks.expect(p)
+	n.paused.Store(true)
+	_, err := n.hub.sink.Append(n.device, t, time.Now().UnixMilli(), &n.acks)
+	n.paused.Store(false)
+	if err != nil {
+		n.acks.release()
+		if id != nil {
+			n.out.frame(func(dst []byte) []byte {
+				return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: restartDelay()})
+			})
+		}
+		return
+	}
+	// What is missing or set aside is told before the ack that passes it.
+	if gap.Code != "" {
+		n.notice(gap)
+	}
+	n.tellFlaws(t)
+	n.acks.release()
+}
+
+// gap notes the numbers from first to last and returns the notice of those between them and what came before.
+func (n *conn) gap(first, last uint64) (notice wire.Notice) {
+	if n.boot != "" && first > n.lastSeq+1 {
+		notice = wire.Notice{
+			Code: wire.ReasonSeqGap, From: n.lastSeq + 1, To: first - 1,
+			Message: fmt.Sprintf("readings %d to %d of boot %s never reached the hub", n.lastSeq+1, first-1, n.boot),
+		}
+	}
+	n.lastSeq = max(n.lastSeq, last)
+	return notice
+}
+
+func (n *conn) notice(notice wire.Notice) {
+	n.out.frame(func(dst []byte) []byte { return wire.AppendNotice(dst, notice) })
+}
+
+// tellFlaws names the readings that go to the quarantine.
+func (n *conn) tellFlaws(t *wire.Telemetry) {
+	for i := range t.Readings {
+		flaw := t.Readings[i].Flaw
+		if flaw == "" {
+			continue
+		}
+		notice := wire.Notice{Code: wire.ReasonQuarantined, Message: flaw}
+		if t.Seq > 0 {
+			notice.Seq = t.Seq + uint64(i)
+		}
+		n.notice(notice)
+	}
+}
+
+// acks waits for commits and tells the device what is durable: one answer for each request, and at most one hub.ack
+// for each commit and boot. It is the connection's wire.Waiter.
+type acks struct {
+	conn *conn
+
+	mu        sync.Mutex
+	expected  pending // what the reader is about to append
+	waiting   []pending
+	joined    uint64 // the last commit joined
+	committed uint64 // the last commit that is durable
+	count     uint64 // durable frames without seq
+	held      bool   // the reader has not yet told what comes before the ack
+}
+
+// pending is one frame that waits for its commit.
+type pending struct {
+	gen    uint64
+	id     []byte
+	boot   string
+	seq    uint64 // of its last reading
+	counts bool   // in hub.ack{count}
+}
+
+func (a *acks) expect(p pending) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.expected, a.held = p, true
+}
+
+// Join implements wire.Waiter.
+func (a *acks) Join(gen uint64) (first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.expected.gen = gen
+	a.waiting = append(a.waiting, a.expected)
+	first = a.joined != gen
+	a.joined = gen
+	return first
+}
+
+// Committed implements wire.Waiter.
+func (a *acks) Committed(gen uint64, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.waiting = nil // never acked: the device sends them again, after the hub's goodbye
+		return
+	}
+	a.committed = gen
+	if !a.held {
+		a.tell()
+	}
+}
+
+// release says that the reader has told all that must be told before the ack.
+func (a *acks) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = false
+	a.tell()
+}
+
+// tell needs mu.
+func (a *acks) tell() {
+	done := 0
+	for done < len(a.waiting) && a.waiting[done].gen <= a.committed {
+		done++
+	}
+	if done == 0 {
+		return
+	}
+	o := &a.conn.out
+	o.mu.Lock()
+	counted := false
+	for i, p := range a.waiting[:done] {
+		if len(p.id) > 0 {
+			o.add(func(dst []byte) []byte { return wire.AppendResult(dst, p.id, []byte("{}")) })
+		}
+		if p.counts {
+			a.count++
+			counted = true
+		}
+		last := i+1 == done || a.waiting[i+1].boot != p.boot || a.waiting[i+1].seq == 0
+		if p.seq > 0 && last {
+			o.add(func(dst []byte) []byte { return wire.AppendAck(dst, p.boot, p.seq) })
+		}
+	}
+	if counted {
+		o.add(func(dst []byte) []byte { return wire.AppendAckCount(dst, a.count) })
+	}
+	o.mu.Unlock()
+	a.waiting = append(a.waiting[:0], a.waiting[done:]...)
+}
