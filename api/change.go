@@ -1,0 +1,134 @@
+package api
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+type createDeviceInput struct {
+	Body struct {
+		ID         string            `json:"id" minLength:"1" maxLength:"64" doc:"1 to 64 of A-Z a-z 0-9 . _ : -"`
+		Type       string            `json:"type,omitempty" maxLength:"128"`
+		Tags       []string          `json:"tags,omitempty" nullable:"false" maxItems:"64"`
+		Attributes map[string]string `json:"attributes,omitempty"`
+	}
+}
+
+type createDeviceOutput struct {
+	Location string `header:"Location"`
+	Body     struct {
+		Token string `json:"token" doc:"Shown this once; the hub keeps only its hash"`
+		Device
+	}
+}
+
+func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*createDeviceOutput, error) {
+	d, token, err := s.deps.Registry.Create(ctx, devices.Device{
+		ID: in.Body.ID, Type: in.Body.Type, Tags: in.Body.Tags, Attributes: in.Body.Attributes, Enabled: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.logChange(ctx, "device created", d.ID)
+	out := &createDeviceOutput{Location: "/api/v1/devices/" + d.ID}
+	out.Body.Token, out.Body.Device = token, s.view(d)
+	return out, nil
+}
+
+type changeDeviceInput struct {
+	devicePath
+	Body struct {
+		Type       *string            `json:"type,omitempty" maxLength:"128"`
+		Tags       *[]string          `json:"tags,omitempty" nullable:"false" maxItems:"64"`
+		Attributes map[string]*string `json:"attributes,omitempty" doc:"Merged into those there are; null removes one"`
+		Enabled    *bool              `json:"enabled,omitempty"`
+	}
+}
+
+func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*deviceOutput, error) {
+	change := in.Body
+	d, err := s.deps.Registry.Update(ctx, in.ID, func(d *devices.Device) error {
+		if change.Type != nil {
+			d.Type = *change.Type
+		}
+		if change.Tags != nil {
+			d.Tags = slices.Clone(*change.Tags)
+		}
+		if change.Enabled != nil {
+			d.Enabled = *change.Enabled
+		}
+		if len(change.Attributes) > 0 {
+			merged := maps.Clone(d.Attributes) // the registry's own map is read by others
+			if merged == nil {
+				merged = map[string]string{}
+			}
+			for name, value := range change.Attributes {
+				if value == nil {
+					delete(merged, name)
+				} else {
+					merged[name] = *value
+				}
+			}
+			d.Attributes = merged
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	// After the change, so that the device cannot come back in between.
+	if !d.Enabled {
+		s.deps.Sessions.Kick(d.ID, wire.CloseRevoked, "disabled")
+	}
+	s.logChange(ctx, "device changed", d.ID)
+	return &deviceOutput{Body: s.view(d)}, nil
+}
+
+type deleteDeviceOutput struct {
+	Body struct {
+		ID   string `json:"id"`
+		Data string `json:"data" doc:"What becomes of its readings"`
+	}
+}
+
+func (s *Server) deleteDevice(ctx context.Context, in *devicePath) (*deleteDeviceOutput, error) {
+	if err := s.deps.Registry.Delete(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "deleted")
+	s.deps.Sessions.Forget(in.ID)
+	s.logChange(ctx, "device deleted", in.ID)
+	out := &deleteDeviceOutput{}
+	out.Body.ID = in.ID
+	out.Body.Data = "Nothing was deleted from the store: the device's readings stay under this id until the store's retention, if one is configured, " +
+		"removes them. A device made with the same id would show them again."
+	return out, nil
+}
+
+type deviceTokenOutput struct {
+	Body struct {
+		ID    string `json:"id"`
+		Token string `json:"token" doc:"Shown this once; the hub keeps only its hash"`
+	}
+}
+
+func (s *Server) newDeviceToken(ctx context.Context, in *devicePath) (*deviceTokenOutput, error) {
+	token, err := s.deps.Registry.NewToken(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "new token")
+	s.logChange(ctx, "device token renewed", in.ID)
+	out := &deviceTokenOutput{}
+	out.Body.ID, out.Body.Token = in.ID, token
+	return out, nil
+}
+
+// logChange leaves a trace of who changed what.
+func (s *Server) logChange(ctx context.Context, what, id string) {
+	s.log.InfoContext(ctx, what, "device", id, "operator", exchangeOf(ctx).operator.Name)
+}

@@ -1,0 +1,243 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+)
+
+const (
+	maxWait    = 5 * time.Minute
+	maxExpires = 366 * 24 * time.Hour
+	maxTimeout = 24 * time.Hour
+	// paramsSlack is what a command's body may have beside its params.
+	paramsSlack = 4 << 10
+)
+
+// Command is a command as operators see it.
+type Command struct {
+	ID        string            `json:"id"`
+	Device    string            `json:"device"`
+	Method    string            `json:"method"`
+	Params    json.RawMessage   `json:"params,omitempty"`
+	State     commands.State    `json:"state" enum:"accepted,queued,sent,received,running,done,failed,rejected,expired,cancelled,unknown"`
+	Delivery  commands.Delivery `json:"delivery" enum:"at-most-once,at-least-once"`
+	Result    json.RawMessage   `json:"result,omitempty" doc:"What the device answered"`
+	Error     json.RawMessage   `json:"error,omitempty" doc:"The device's JSON-RPC error"`
+	Progress  *CommandProgress  `json:"progress,omitempty" doc:"What the device last said of its work"`
+	Late      bool              `json:"late" doc:"The answer came after its time was over"`
+	Created   time.Time         `json:"created"`
+	Expires   time.Time         `json:"expires,omitzero"`
+	TimeoutMs int64             `json:"timeout_ms"`
+	Actor     string            `json:"actor" doc:"Who sent it"`
+	History   []CommandChange   `json:"history" nullable:"false"`
+}
+
+// CommandChange is one step in a command's life.
+type CommandChange struct {
+	State commands.State `json:"state"`
+	Time  time.Time      `json:"time"`
+	Cause string         `json:"cause,omitempty"`
+	Actor string         `json:"actor,omitempty"`
+}
+
+// CommandProgress is how far the device says it is.
+type CommandProgress struct {
+	Percent float64 `json:"percent"`
+	Message string  `json:"message,omitempty"`
+}
+
+func commandView(c commands.Command) Command {
+	v := Command{
+		ID: c.ID, Device: c.Device, Method: c.Method, Params: c.Params, State: c.State, Delivery: c.Delivery, Result: c.Result, Error: c.Error,
+		Late: c.Late, Created: c.Created, Expires: c.Expires, TimeoutMs: c.TimeoutMs, Actor: c.Actor, History: make([]CommandChange, len(c.History)),
+	}
+	for i, h := range c.History {
+		v.History[i] = CommandChange{State: h.State, Time: h.Time, Cause: h.Cause, Actor: h.Actor}
+	}
+	if c.Progress != nil {
+		v.Progress = &CommandProgress{Percent: c.Progress.Percent, Message: c.Progress.Message}
+	}
+	return v
+}
+
+type sendInput struct {
+	devicePath
+	Wait           string `query:"wait" doc:"How long to wait for the outcome, at most 5m; the answer bears the state that was reached"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The same key again returns the first command"`
+	Body           struct {
+		Method   string            `json:"method" minLength:"1" maxLength:"128"`
+		Params   json.RawMessage   `json:"params,omitempty" doc:"A JSON object or array"`
+		Delivery commands.Delivery `json:"delivery,omitempty" enum:"at-most-once,at-least-once"`
+		Expires  string            `json:"expires,omitempty" doc:"It is not started later than that, such as 24h"`
+		Timeout  string            `json:"timeout,omitempty" doc:"How long the device may take to answer, such as 30s"`
+	}
+}
+
+type commandOutput struct {
+	Location string `header:"Location"`
+	Body     Command
+}
+
+type commandPath struct {
+	ID string `path:"id" doc:"The command's id"`
+}
+
+type deviceCommandsInput struct {
+	devicePath
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
+}
+
+type commandsInput struct {
+	Device string         `query:"device" maxLength:"64"`
+	State  commands.State `query:"state" enum:"accepted,queued,sent,received,running,done,failed,rejected,expired,cancelled,unknown"`
+	Limit  int            `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Cursor string         `query:"cursor" maxLength:"256" doc:"next of the page before"`
+}
+
+type commandsOutput struct {
+	Body struct {
+		Commands []Command `json:"commands" nullable:"false"`
+		Next     string    `json:"next" doc:"Cursor of the next page; empty on the last"`
+	}
+}
+
+func (s *Server) registerCommands() {
+	tags := []string{"commands"}
+	register(s, operator, huma.Operation{
+		OperationID: "send-command", Method: http.MethodPost, Path: "/api/v1/devices/{id}/commands", Tags: tags, DefaultStatus: http.StatusCreated,
+		MaxBodyBytes: int64(s.cfg.MaxParams) + paramsSlack + 1, Summary: "Send a device a command",
+		Description: "It is durable before it is sent and before this answers. An offline device: 409 device_offline, and nothing is recorded.",
+	}, s.sendCommand)
+	register(s, viewer, huma.Operation{
+		OperationID: "list-device-commands", Method: http.MethodGet, Path: "/api/v1/devices/{id}/commands", Tags: tags, Summary: "A device's commands, newest first",
+	}, func(_ context.Context, in *deviceCommandsInput) (*commandsOutput, error) {
+		if _, err := s.find(in.ID); err != nil {
+			return nil, err
+		}
+		return s.listCommands(commands.Filter{Device: in.ID, Limit: in.Limit, Cursor: in.Cursor}), nil
+	})
+	register(s, viewer, huma.Operation{
+		OperationID: "list-commands", Method: http.MethodGet, Path: "/api/v1/commands", Tags: tags, Summary: "All commands, newest first",
+	}, func(_ context.Context, in *commandsInput) (*commandsOutput, error) {
+		return s.listCommands(commands.Filter{Device: in.Device, State: in.State, Limit: in.Limit, Cursor: in.Cursor}), nil
+	})
+	register(s, viewer, huma.Operation{
+		OperationID: "get-command", Method: http.MethodGet, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "One command and its story",
+	}, func(_ context.Context, in *commandPath) (*commandOutput, error) {
+		if !isCommandID(in.ID) {
+			return nil, commands.ErrNotFound
+		}
+		c, err := s.deps.Commands.Get(in.ID)
+		return &commandOutput{Body: commandView(c)}, err
+	})
+	register(s, operator, huma.Operation{
+		OperationID: "cancel-command", Method: http.MethodDelete, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "Cancel a command that was not sent yet",
+		Description: "409 too_late when it was sent or has ended.",
+	}, func(ctx context.Context, in *commandPath) (*commandOutput, error) {
+		if !isCommandID(in.ID) {
+			return nil, commands.ErrNotFound
+		}
+		c, err := s.deps.Commands.Cancel(ctx, in.ID, exchangeOf(ctx).operator.Name)
+		return &commandOutput{Body: commandView(c)}, err
+	})
+}
+
+// isCommandID holds back what cannot be a command's id, and might not be a key of the ledger's bucket either.
+func isCommandID(id string) bool {
+	return len(id) == 26 && strings.IndexFunc(id, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') }) < 0
+}
+
+func (s *Server) listCommands(f commands.Filter) *commandsOutput {
+	found, next := s.deps.Commands.List(f)
+	out := &commandsOutput{}
+	out.Body.Commands, out.Body.Next = make([]Command, len(found)), next
+	for i, c := range found {
+		out.Body.Commands[i] = commandView(c)
+	}
+	return out
+}
+
+func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput, error) {
+	wait, err := parseDuration("query.wait", in.Wait, time.Millisecond, maxWait)
+	if err != nil {
+		return nil, err
+	}
+	request := commands.Request{
+		Device: in.ID, Method: in.Body.Method, Params: in.Body.Params, Delivery: in.Body.Delivery,
+		Actor: exchangeOf(ctx).operator.Name, IdempotencyKey: in.IdempotencyKey,
+	}
+	if request.Expires, err = parseDuration("body.expires", in.Body.Expires, time.Second, maxExpires); err != nil {
+		return nil, err
+	}
+	if request.Timeout, err = parseDuration("body.timeout", in.Body.Timeout, time.Millisecond, maxTimeout); err != nil {
+		return nil, err
+	}
+	if n, limit := len(request.Params), s.cfg.MaxParams; n > limit {
+		p := newProblem(http.StatusRequestEntityTooLarge, "params_too_large", "params of %d bytes are larger than %d", n, limit)
+		return nil, p.over(int64(limit), int64(n)).at("body.params", nil)
+	}
+	if _, err := s.find(in.ID); err != nil {
+		return nil, err
+	}
+	c, err := s.deps.Commands.Send(ctx, request)
+	if offline := (*commands.OfflineError)(nil); errors.As(err, &offline) {
+		return nil, s.offline(in.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if wait > 0 {
+		c = s.waitFor(ctx, c, wait)
+	}
+	return &commandOutput{Location: "/api/v1/commands/" + c.ID, Body: commandView(c)}, nil
+}
+
+// waitFor returns the command as it is when it has ended, the time is over, or the hub stops.
+func (s *Server) waitFor(ctx context.Context, c commands.Command, wait time.Duration) commands.Command {
+	const toAnswer = 30 * time.Second
+	_ = exchangeOf(ctx).control().SetWriteDeadline(time.Now().Add(wait + toAnswer)) // not every writer has deadlines
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	go func() { // ends with ctx, which the line above sees to
+		select {
+		case <-s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	reached, err := s.deps.Commands.Wait(ctx, c.ID)
+	if err != nil {
+		// It was sent, and that is what the caller must learn; the ledger has the rest.
+		s.log.WarnContext(ctx, "waiting for a command failed", "command", c.ID, "error", err)
+		return c
+	}
+	return reached
+}
+
+// offline says since when the device is away.
+func (s *Server) offline(id string) *Problem {
+	since := "it has not been connected since the hub knows it"
+	if p := s.deps.Sessions.Presence(id); p.Online {
+		since = "it has just connected; try again"
+	} else if !p.DisconnectedAt.IsZero() {
+		since = "offline since " + p.DisconnectedAt.UTC().Format(time.RFC3339) + causeOf(p)
+	}
+	return newProblem(http.StatusConflict, "device_offline", "device %s is not connected: %s; nothing was sent or kept", id, since)
+}
+
+func causeOf(p devices.Presence) string {
+	if p.Cause == "" {
+		return ""
+	}
+	return " (" + p.Cause + ")"
+}

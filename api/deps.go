@@ -1,0 +1,177 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"telemetryhub/auth"
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// Operators knows who may use the hub; auth.Operators is one.
+type Operators interface {
+	Authenticate(token string) (auth.Operator, bool)
+	NewCookie(op auth.Operator, now time.Time) (value string, expires time.Time, err error)
+	FromCookie(value string, now time.Time) (auth.Operator, bool)
+}
+
+// Registry holds the devices; devices.Registry is one.
+type Registry interface {
+	Create(ctx context.Context, d devices.Device) (created devices.Device, token string, err error)
+	Get(id string) (devices.Device, bool)
+	List() []devices.Device // sorted by id
+	Update(ctx context.Context, id string, change func(*devices.Device) error) (devices.Device, error)
+	Delete(ctx context.Context, id string) error
+	NewToken(ctx context.Context, id string) (string, error)
+	Authenticate(device, token string) (devices.Device, error)
+}
+
+// Sessions knows who is connected; devices.Sessions is one.
+type Sessions interface {
+	Presence(device string) devices.Presence
+	Kick(device string, code int, reason string) bool
+	Forget(device string) // what is known of a device that was deleted
+}
+
+// Commands is the command ledger; commands.Service is one.
+type Commands interface {
+	Send(ctx context.Context, r commands.Request) (commands.Command, error)
+	Wait(ctx context.Context, id string) (commands.Command, error)
+	Get(id string) (commands.Command, error)
+	List(f commands.Filter) (found []commands.Command, next string)
+	Cancel(ctx context.Context, id, actor string) (commands.Command, error)
+}
+
+// Ingest takes readings and gives account of them.
+type Ingest interface {
+	// Commit returns nil when the telemetry is durable. t may be used again as soon as it has returned.
+	Commit(ctx context.Context, device string, t *wire.Telemetry) error
+	// Refuse counts one frame that could not be used.
+	Refuse(device, reason string)
+	// Latest returns the newest value of each field of the default measurement, as far as it is in memory.
+	Latest(device string) map[string]Value
+	// Audit returns the total, and the account of each device, or of one alone.
+	Audit(ctx context.Context, device string) (Audit, error)
+	// Quarantine pages through what is held back, oldest first; cursor "" begins, next "" is the end.
+	Quarantine(ctx context.Context, cursor string, limit int) (items []Quarantined, next string, err error)
+}
+
+// History reads stored readings back.
+type History interface {
+	// Query returns readings in ascending order of time.
+	Query(ctx context.Context, q HistoryQuery) (readings []Reading, next string, err error)
+	// Latest returns for each field the newest value by the time it was measured.
+	Latest(ctx context.Context, device, measurement string) (map[string]Value, error)
+}
+
+// Readiness tells which parts of the hub can do their work.
+type Readiness interface {
+	Parts(ctx context.Context) []Part
+}
+
+// Feed delivers what happens from now on. It never waits for its reader: what does not fit into its buffer is counted.
+// devices.PresenceFeed is one.
+type Feed[T any] interface {
+	C() <-chan T
+	Missed() uint64 // how many were lost since it was last asked
+	Close()
+}
+
+// Feeds opens the feeds of one live stream, each with room for buffer elements.
+type Feeds struct {
+	// Telemetry delivers the readings of these devices as they become durable; no device named: of all.
+	Telemetry func(devices []string, buffer int) Feed[LiveTelemetry]
+	Presence  func(buffer int) Feed[devices.PresenceChange]
+	Commands  func(buffer int) Feed[commands.Command]
+}
+
+// Deps is what a Server needs; all of it.
+type Deps struct {
+	Operators Operators
+	Registry  Registry
+	Sessions  Sessions
+	Commands  Commands
+	Ingest    Ingest
+	History   History
+	Readiness Readiness
+	Feeds     Feeds
+
+	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
+	Gatherer prometheus.Gatherer   // what /metrics shows
+	Metrics  prometheus.Registerer // where this package's own metrics go
+	Log      *slog.Logger
+}
+
+// Value is the newest value of a field: a number, a text or a boolean.
+type Value struct {
+	Value any   `json:"value" doc:"Number, text or boolean"`
+	TS    int64 `json:"ts" doc:"When it was measured, ms since 1970-01-01T00:00:00Z"`
+}
+
+// Reading is what a device measured at one time.
+type Reading struct {
+	TS     int64          `json:"ts" doc:"When it was measured, ms since 1970-01-01T00:00:00Z"`
+	Values map[string]any `json:"values"`
+}
+
+// LiveTelemetry is what one frame brought.
+type LiveTelemetry struct {
+	Device      string    `json:"device"`
+	Measurement string    `json:"measurement"`
+	Readings    []Reading `json:"readings" nullable:"false"`
+}
+
+// HistoryQuery selects stored readings. From is inclusive, To exclusive; a zero time is no bound. Without Every and Fn
+// it asks for raw readings, with Fn alone for one row over all, with Every for a row a window.
+type HistoryQuery struct {
+	Device, Measurement string
+	Fields              []string // none: all
+	From, To            time.Time
+	Every               time.Duration
+	Fn                  string // mean min max sum count first last
+	Limit               int
+	Cursor              string
+}
+
+// Account is the hub's account of what became of readings: received is the sum of the others.
+type Account struct {
+	Received    uint64            `json:"received"`
+	Stored      uint64            `json:"stored"`
+	Duplicate   uint64            `json:"duplicate"`
+	Quarantined uint64            `json:"quarantined"`
+	Queued      uint64            `json:"queued"`
+	Refused     map[string]uint64 `json:"refused" doc:"By reason"`
+}
+
+// DeviceAccount is the account of one device.
+type DeviceAccount struct {
+	Device string `json:"device"`
+	Account
+}
+
+// Audit is the account of all, and of each device.
+type Audit struct {
+	Total   Account         `json:"total"`
+	Devices []DeviceAccount `json:"devices" nullable:"false"`
+}
+
+// Quarantined is a reading or frame that is held back, with the reason why.
+type Quarantined struct {
+	ID       string    `json:"id"`
+	Device   string    `json:"device"`
+	Reason   string    `json:"reason"`
+	Received time.Time `json:"received"`
+	Frame    string    `json:"frame" doc:"As it was received"`
+}
+
+// Part is one part of the hub and whether it can work.
+type Part struct {
+	Name    string `json:"name"`
+	OK      bool   `json:"ok"`
+	Message string `json:"message,omitempty"`
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"telemetryhub/devices"
+)
+
+// Device is a device as operators see it: what is registered, and how it is connected. What is unknown is left out.
+type Device struct {
+	ID             string            `json:"id"`
+	Type           string            `json:"type,omitempty"`
+	Tags           []string          `json:"tags" nullable:"false"`
+	Attributes     map[string]string `json:"attributes"`
+	Enabled        bool              `json:"enabled"`
+	Created        time.Time         `json:"created"`
+	Online         bool              `json:"online"`
+	Transport      string            `json:"transport,omitempty" doc:"wss, mqtt, mqtt+wss or bridge:NAME"`
+	Remote         string            `json:"remote,omitempty" doc:"Address and port it connected from"`
+	ConnectedAt    time.Time         `json:"connected_at,omitzero"`
+	LastSeen       time.Time         `json:"last_seen,omitzero"`
+	DisconnectedAt time.Time         `json:"disconnected_at,omitzero"`
+	Cause          string            `json:"cause,omitempty" doc:"Why the last connection ended"`
+	Firmware       string            `json:"firmware,omitempty"`
+	Model          string            `json:"model,omitempty"`
+	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
+}
+
+// view joins what the registry and the sessions know.
+func (s *Server) view(d devices.Device) Device {
+	p := s.deps.Sessions.Presence(d.ID)
+	v := Device{
+		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
+		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
+		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model,
+	}
+	if v.Tags == nil {
+		v.Tags = []string{}
+	}
+	if v.Attributes == nil {
+		v.Attributes = map[string]string{}
+	}
+	return v
+}
+
+type devicePath struct {
+	ID string `path:"id" doc:"The device's id"`
+}
+
+// find returns the registered device, or the error that says there is none.
+func (s *Server) find(id string) (devices.Device, error) {
+	d, ok := s.deps.Registry.Get(id)
+	if !ok {
+		return d, newProblem(http.StatusNotFound, "device_not_found", "there is no device %q", clip(id))
+	}
+	return d, nil
+}
+
+type listDevicesInput struct {
+	Q      string `query:"q" maxLength:"256" doc:"Part of an id, type or tag; upper and lower case are the same"`
+	Tag    string `query:"tag" maxLength:"256" doc:"A whole tag"`
+	Online string `query:"online" enum:"true,false"`
+	Latest bool   `query:"latest" doc:"Fill in latest"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
+}
+
+type listDevicesOutput struct {
+	Body struct {
+		Devices []Device `json:"devices" nullable:"false"`
+		Next    string   `json:"next" doc:"Cursor of the next page; empty on the last"`
+	}
+}
+
+type deviceOutput struct {
+	Body Device
+}
+
+func (s *Server) registerDevices() {
+	tags := []string{"devices"}
+	register(s, viewer, huma.Operation{
+		OperationID: "list-devices", Method: http.MethodGet, Path: "/api/v1/devices", Tags: tags, Summary: "List devices, by id",
+	}, s.listDevices)
+	register(s, viewer, huma.Operation{
+		OperationID: "get-device", Method: http.MethodGet, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "One device",
+	}, func(_ context.Context, in *devicePath) (*deviceOutput, error) {
+		d, err := s.find(in.ID)
+		return &deviceOutput{Body: s.view(d)}, err
+	})
+	register(s, admin, huma.Operation{
+		OperationID: "create-device", Method: http.MethodPost, Path: "/api/v1/devices", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary: "Add a device", Description: "The token is shown this once.",
+	}, s.createDevice)
+	register(s, admin, huma.Operation{
+		OperationID: "change-device", Method: http.MethodPatch, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Change a device",
+		Description: "Members that are left out stay. tags are replaced as a whole; attributes are merged (RFC 7396): null removes one. enabled=false ends the device's connection.",
+	}, s.changeDevice)
+	register(s, admin, huma.Operation{
+		OperationID: "delete-device", Method: http.MethodDelete, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Remove a device",
+		Description: "Its connection ends and its token is void. Its readings stay; the answer says so.",
+	}, s.deleteDevice)
+	register(s, admin, huma.Operation{
+		OperationID: "new-device-token", Method: http.MethodPost, Path: "/api/v1/devices/{id}/token", Tags: tags, Summary: "Give a device a new token",
+		Description: "The old one is void at once and its connection ends. The token is shown this once.",
+	}, s.newDeviceToken)
+}
+
+func (s *Server) listDevices(_ context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
+	all := s.deps.Registry.List()
+	if in.Cursor != "" {
+		after, ok := openCursor(in.Cursor)
+		if !ok {
+			return nil, badQuery("cursor", in.Cursor, "not a cursor; pass on what next said")
+		}
+		all = all[sort.Search(len(all), func(i int) bool { return all[i].ID > after }):]
+	}
+	q := strings.ToLower(in.Q)
+	out := &listDevicesOutput{}
+	out.Body.Devices = []Device{}
+	for _, d := range all {
+		if in.Tag != "" && !slices.Contains(d.Tags, in.Tag) || !matches(d, q) {
+			continue
+		}
+		v := s.view(d)
+		if in.Online != "" && v.Online != (in.Online == "true") {
+			continue
+		}
+		if len(out.Body.Devices) == in.Limit {
+			out.Body.Next = makeCursor(out.Body.Devices[in.Limit-1].ID)
+			break
+		}
+		if in.Latest {
+			v.Latest = s.deps.Ingest.Latest(d.ID)
+		}
+		out.Body.Devices = append(out.Body.Devices, v)
+	}
+	return out, nil
+}
+
+// matches reports whether q, in lower case, is part of the device's id, type or a tag.
+func matches(d devices.Device, q string) bool {
+	return q == "" || strings.Contains(strings.ToLower(d.ID), q) || strings.Contains(strings.ToLower(d.Type), q) ||
+		slices.ContainsFunc(d.Tags, func(tag string) bool { return strings.Contains(strings.ToLower(tag), q) })
+}
+
+// A cursor of devices is the last id that was shown, so that pages stay right while devices come and go.
+func makeCursor(id string) string { return base64.RawURLEncoding.EncodeToString([]byte("d" + id)) }
+
+func openCursor(cursor string) (id string, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	return strings.TrimPrefix(string(b), "d"), err == nil && len(b) > 1 && b[0] == 'd'
+}

@@ -1,0 +1,23 @@
+// Package api owns what operators, and devices that hold no socket, say to the hub over HTTP: the REST API under
+// /api/v1 with its OpenAPI 3.1 document, the live stream of server-sent events, login, health and metrics.
+//
+// It does not own the things it shows. The registry, the sessions, the command ledger, the journal and the store are
+// reached through the small interfaces of deps.go; nothing is cached here. It does not listen either: the program
+// mounts [Server.Handler] on its listener and sets the time limits of headers and idle connections.
+//
+// Every operation says in the OpenAPI document which role it needs (x-hub-role), and that same word is what the server
+// enforces, so the document cannot promise other than what is done. A caller is known by "Authorization: Bearer TOKEN"
+// or by the cookie of a login; a request that changes something by cookie must come from the hub's own pages.
+//
+// Errors are application/problem+json (RFC 9457) with a machine-readable reason, made in one place (problem.go). What
+// that place does not know is logged and told as "internal", never as its text.
+//
+// Under overload: bodies have a limit each and a time to arrive; a live stream has a bounded queue, loses what does not
+// fit and is told how much ("missed"), and ends when its client takes nothing for a while; streams above the limit are
+// refused with 503; failed logins are slowed down. Telemetry waits for its commit, that is for the journal.
+//
+// Files in reading order: deps.go (what it needs), server.go (mounting), exchange.go (around every request),
+// operators.go (who may), login.go, problem.go (errors), timespec.go (times in queries), devices.go and change.go,
+// telemetry.go (a device posts), history.go (readings back), commands.go, live.go and stream.go (server-sent events),
+// audit.go, health.go.
+package api

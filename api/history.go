@@ -1,0 +1,171 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"telemetryhub/wire"
+)
+
+// maxWindows bounds what one query may compute, told or not told by its limit.
+const maxWindows = 100_000
+
+const (
+	leastEvery = time.Millisecond // the stores count in ms
+	mostEvery  = 10 * 365 * 24 * time.Hour
+)
+
+type historyInput struct {
+	devicePath
+	Fields      []string `query:"fields" doc:"Names, parted by commas; all when left out"`
+	Measurement string   `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
+	From        string   `query:"from" doc:"Inclusive: RFC 3339, ms since 1970, or back from now such as -1h or -7d; without it from the first reading"`
+	To          string   `query:"to" doc:"Exclusive, as from; without it to the last reading"`
+	Every       string   `query:"every" doc:"Width of windows, such as 1m; needs from"`
+	Fn          string   `query:"fn" enum:"mean,min,max,sum,count,first,last" doc:"What is computed of each window (mean when left out), or without every of all"`
+	Limit       int      `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Readings a page"`
+	Cursor      string   `query:"cursor" maxLength:"1024" doc:"next of the page before"`
+}
+
+type historyOutput struct {
+	Body struct {
+		Readings []Reading `json:"readings" nullable:"false"`
+		Next     string    `json:"next" doc:"Cursor of the next page; empty on the last"`
+	}
+}
+
+type latestInput struct {
+	devicePath
+	Measurement string `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
+}
+
+// AgedValue is a value and how old it is.
+type AgedValue struct {
+	Value
+	AgeMs int64 `json:"age_ms" doc:"Below zero when the device's clock is ahead"`
+}
+
+type latestOutput struct {
+	Body struct {
+		Device string               `json:"device"`
+		TS     int64                `json:"ts,omitempty" doc:"Of the newest value, ms since 1970; left out when there is none"`
+		AgeMs  int64                `json:"age_ms,omitempty"`
+		Values map[string]AgedValue `json:"values"`
+	}
+}
+
+func (s *Server) registerHistory() {
+	tags := []string{"telemetry"}
+	register(s, viewer, huma.Operation{
+		OperationID: "get-telemetry", Method: http.MethodGet, Path: "/api/v1/devices/{id}/telemetry", Tags: tags, Summary: "Readings of a device",
+		Description: "Raw readings in order of time, by pages. With every, a row a window; with fn alone, one row over all.",
+	}, s.history)
+	register(s, viewer, huma.Operation{
+		OperationID: "get-latest", Method: http.MethodGet, Path: "/api/v1/devices/{id}/latest", Tags: tags, Summary: "Newest value of each field",
+		Description: "Newest is by the time it was measured, not by when it came.",
+	}, s.latest)
+}
+
+func (s *Server) history(ctx context.Context, in *historyInput) (*historyOutput, error) {
+	if _, err := s.find(in.ID); err != nil {
+		return nil, err
+	}
+	q := HistoryQuery{Device: in.ID, Measurement: in.Measurement, Fields: fieldNames(in.Fields), Fn: in.Fn, Limit: in.Limit, Cursor: in.Cursor}
+	now := s.cfg.Now()
+	var err error
+	if q.From, err = parseTime("from", in.From, now); err != nil {
+		return nil, err
+	}
+	if q.To, err = parseTime("to", in.To, now); err != nil {
+		return nil, err
+	}
+	if q.Every, err = parseDuration("query.every", in.Every, leastEvery, mostEvery); err != nil {
+		return nil, err
+	}
+	if err := checkWindows(&q, in, now); err != nil {
+		return nil, err
+	}
+	out := &historyOutput{}
+	if out.Body.Readings, out.Body.Next, err = s.deps.History.Query(ctx, q); err != nil {
+		return nil, err
+	}
+	if out.Body.Readings == nil {
+		out.Body.Readings = []Reading{}
+	}
+	return out, nil
+}
+
+// checkWindows completes a query of windows and refuses one that cannot be right or would never end.
+func checkWindows(q *HistoryQuery, in *historyInput, now time.Time) error {
+	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
+		return badQuery("from", in.From, "must be before to=%s", clip(in.To))
+	}
+	if q.Every == 0 {
+		return nil
+	}
+	if q.Fn == "" {
+		q.Fn = "mean"
+	}
+	if q.From.IsZero() {
+		return badQuery("every", in.Every, "needs from, such as from=-1h: windows must begin somewhere")
+	}
+	if q.To.IsZero() {
+		// A little ahead, as readings may be; a window that is ahead altogether has none.
+		q.To = now.Add(10 * time.Minute)
+	}
+	if windows := int64(q.To.Sub(q.From) / q.Every); windows > maxWindows {
+		p := badQuery("every", in.Every, "%d windows between from and to are more than %d; widen every or narrow from and to", windows, maxWindows)
+		return p.over(maxWindows, windows)
+	}
+	return nil
+}
+
+// fieldNames drops empty names and repetitions.
+func fieldNames(given []string) []string {
+	var names []string
+	for _, name := range given {
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, error) {
+	if _, err := s.find(in.ID); err != nil {
+		return nil, err
+	}
+	// The memory is ahead of the store, the store knows what the memory has not seen: the newer of both, by field.
+	var fresh map[string]Value
+	if in.Measurement == "" || in.Measurement == wire.DefaultMeasurement {
+		fresh = s.deps.Ingest.Latest(in.ID)
+	}
+	stored, err := s.deps.History.Latest(ctx, in.ID, in.Measurement)
+	if err != nil && len(fresh) == 0 {
+		return nil, err
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "latest values without the store", "device", in.ID, "error", err)
+	}
+	now := s.cfg.Now().UnixMilli()
+	out := &latestOutput{}
+	out.Body.Device = in.ID
+	out.Body.Values = make(map[string]AgedValue, len(stored))
+	for _, source := range []map[string]Value{stored, fresh} {
+		for name, v := range source {
+			if had, ok := out.Body.Values[name]; ok && had.TS > v.TS {
+				continue
+			}
+			out.Body.Values[name] = AgedValue{Value: v, AgeMs: now - v.TS}
+			if v.TS > out.Body.TS {
+				out.Body.TS, out.Body.AgeMs = v.TS, now-v.TS
+			}
+		}
+	}
+	return out, nil
+}

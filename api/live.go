@@ -1,0 +1,306 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+const (
+	// A proxy cuts what is silent for 30 s or more; half of it, so that one lost comment does no harm.
+	heartbeat = 15 * time.Second
+	// streamWriteTimeout is how long a client may take nothing before its stream ends. Less than heartbeat, so that a
+	// stream has at most one comment waiting.
+	streamWriteTimeout = 10 * time.Second
+	// feedBuffer is the room of a feed; it is emptied at once, whatever the client does.
+	feedBuffer = 256
+	// streamChunk is how many bytes are written within one deadline, so that a slow line may take its time.
+	streamChunk = 64 << 10
+	// maxStreamBytes bounds what waits for a slow client, beside the number of events.
+	maxStreamBytes = 1 << 20
+	// maxStreamDevices bounds the filter of one stream.
+	maxStreamDevices = 1000
+)
+
+const (
+	kindTelemetry = "telemetry"
+	kindPresence  = "presence"
+	kindCommand   = "command"
+)
+
+// LivePresence is the event that a device came or went.
+type LivePresence struct {
+	Device    string    `json:"device"`
+	Online    bool      `json:"online"`
+	Transport string    `json:"transport,omitempty"`
+	Time      time.Time `json:"time"`
+	Cause     string    `json:"cause,omitempty"`
+	Version   uint64    `json:"version" doc:"Grows with each change of any device"`
+}
+
+type liveInput struct {
+	Device []string `query:"device,explode" doc:"Only these devices; may be given again and again"`
+	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command; all when left out"`
+}
+
+// liveFilter is what a stream is to show.
+type liveFilter struct {
+	devices                      map[string]bool // none: all
+	telemetry, presence, command bool
+}
+
+func (f liveFilter) shows(device string) bool { return len(f.devices) == 0 || f.devices[device] }
+
+func (s *Server) registerLive() {
+	register(s, viewer, huma.Operation{
+		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Tags: []string{"live"}, Summary: "What happens, as it happens",
+		Description: "Server-sent events: telemetry, presence, command, and missed {count} where a slow client lost some. A comment each 15 s. " +
+			"The stream ends when the caller's token or login does, and when the hub stops; clients come back and read what they missed from the other operations.",
+		Responses: s.liveResponse(),
+	}, s.openLive)
+}
+
+func (s *Server) liveResponse() map[string]*huma.Response {
+	registry := s.api.OpenAPI().Components.Schemas
+	var kinds []string
+	for _, k := range []*huma.Schema{
+		huma.SchemaFromType(registry, reflect.TypeFor[LiveTelemetry]()), huma.SchemaFromType(registry, reflect.TypeFor[LivePresence]()), huma.SchemaFromType(registry, reflect.TypeFor[Command]()),
+	} {
+		kinds = append(kinds, k.Ref)
+	}
+	return map[string]*huma.Response{"200": {
+		Description: "event: telemetry, presence or command with data as " + strings.Join(kinds, ", ") + "; event: missed with data {\"count\":N}",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+}
+
+func (s *Server) openLive(_ context.Context, in *liveInput) (*huma.StreamResponse, error) {
+	filter, err := parseLiveFilter(in)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		r, w := humago.Unwrap(ctx)
+		s.serveLive(w, r, filter)
+	}}, nil
+}
+
+func parseLiveFilter(in *liveInput) (f liveFilter, err error) {
+	f.devices = map[string]bool{}
+	for _, given := range in.Device {
+		for id := range strings.SplitSeq(given, ",") {
+			if err := wire.CheckDeviceID(id); err != nil {
+				return f, badQuery("device", id, "%s", err)
+			}
+			f.devices[id] = true
+		}
+	}
+	if n := len(f.devices); n > maxStreamDevices {
+		return f, newProblem(http.StatusUnprocessableEntity, "bad_parameter", "%d devices are more than %d; leave them out to see all", n, maxStreamDevices).over(maxStreamDevices, int64(n))
+	}
+	for _, given := range in.Kind {
+		for kind := range strings.SplitSeq(given, ",") {
+			switch kind {
+			case kindTelemetry:
+				f.telemetry = true
+			case kindPresence:
+				f.presence = true
+			case kindCommand:
+				f.command = true
+			default:
+				return f, badQuery("kind", kind, "allowed are telemetry, presence, command")
+			}
+		}
+	}
+	if len(in.Kind) == 0 {
+		f.telemetry, f.presence, f.command = true, true, true
+	}
+	return f, nil
+}
+
+// serveLive is the life of one stream: a goroutine that empties the feeds into the stream's queue, and this one, which
+// writes. It returns when the client, the caller's rights or the hub has ended, and both goroutines with it.
+func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, f liveFilter) {
+	if p := s.admitStream(); p != nil {
+		p.write(w)
+		return
+	}
+	defer s.live.Add(-1)
+	s.metrics.streams.Inc()
+	defer s.metrics.streams.Dec()
+
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	queue, gathered := newStreamQueue(s.cfg.LiveBuffer, maxStreamBytes), make(chan struct{})
+	feeds := s.openFeeds(f) // before the first byte: what happens after the answer has begun is seen
+	go func() {
+		defer close(gathered)
+		s.gather(ctx, f, feeds, queue)
+	}()
+	s.writeLive(ctx, w, r, queue)
+	cancel()
+	<-gathered
+}
+
+func (s *Server) admitStream() *Problem {
+	select {
+	case <-s.stop:
+		return newProblem(http.StatusServiceUnavailable, "hub_stopping", "the hub is stopping").retryAfter(defaultRetry)
+	default:
+	}
+	if n := s.live.Add(1); n > int64(s.cfg.MaxLive) {
+		s.live.Add(-1)
+		return newProblem(http.StatusServiceUnavailable, "too_many_streams", "%d live streams are open, as many as allowed", s.cfg.MaxLive).
+			over(int64(s.cfg.MaxLive), n).retryAfter(defaultRetry)
+	}
+	return nil
+}
+
+// openedFeeds are those that a stream's filter asks for; the others are nil.
+type openedFeeds struct {
+	telemetry Feed[LiveTelemetry]
+	presence  Feed[devices.PresenceChange]
+	commands  Feed[commands.Command]
+}
+
+func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
+	if f.telemetry {
+		o.telemetry = s.deps.Feeds.Telemetry(slices.Sorted(maps.Keys(f.devices)), feedBuffer)
+	}
+	if f.presence {
+		o.presence = s.deps.Feeds.Presence(feedBuffer)
+	}
+	if f.command {
+		o.commands = s.deps.Feeds.Commands(feedBuffer)
+	}
+	return o
+}
+
+// gather empties the feeds into the queue until ctx ends. It waits for nobody, so that a feed loses nothing because of
+// a slow client: that is the queue's to count, after the filter.
+func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, queue *streamQueue) {
+	telemetry, closeTelemetry := source(feeds.telemetry)
+	defer closeTelemetry()
+	presence, closePresence := source(feeds.presence)
+	defer closePresence()
+	commands, closeCommands := source(feeds.commands)
+	defer closeCommands()
+	for {
+		var e event
+		var ok bool
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-telemetry:
+			if f.shows(t.Device) {
+				e, ok = newEvent(kindTelemetry, t)
+			}
+		case p := <-presence:
+			if f.shows(p.Device) {
+				e, ok = newEvent(kindPresence, presenceEvent(p))
+			}
+		case c := <-commands:
+			if f.shows(c.Device) {
+				e, ok = newEvent(kindCommand, commandView(c))
+			}
+		}
+		if ok && !queue.put(e) {
+			s.metrics.missed.Inc()
+		}
+		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands)
+		queue.lost(lost)
+		s.metrics.missed.Add(float64(lost))
+	}
+}
+
+// source returns a feed's channel and its close; of no feed a channel on which nothing comes.
+func source[T any](f Feed[T]) (<-chan T, func()) {
+	if f == nil {
+		return nil, func() {}
+	}
+	return f.C(), f.Close
+}
+
+func missedBy[T any](f Feed[T]) uint64 {
+	if f == nil {
+		return 0
+	}
+	return f.Missed()
+}
+
+func presenceEvent(p devices.PresenceChange) LivePresence {
+	at := p.ConnectedAt
+	if !p.Online {
+		at = p.DisconnectedAt
+	}
+	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: at, Cause: p.Cause, Version: p.Version}
+}
+
+// writeLive writes what the queue holds, as much as there is with one flush, until the client takes no more.
+func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.Request, queue *streamQueue) {
+	control := http.NewResponseController(w)
+	var out bytes.Buffer
+	send := func() bool {
+		_ = control.SetWriteDeadline(time.Now().Add(streamWriteTimeout)) // not every writer has deadlines
+		_, err := w.Write(out.Bytes())
+		if err == nil {
+			err = control.Flush()
+		}
+		out.Reset()
+		return err == nil
+	}
+	out.WriteString("retry: 3000\n: the hub is listening\n\n") // ms until a browser comes back
+	if !send() {
+		return
+	}
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	var events []event
+	var missed uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.stop:
+			return
+		case <-beat.C:
+			// A token that was revoked must not go on reading (the cookie dies with its token, and by itself in time).
+			if _, p := s.authenticate(r); p != nil {
+				return
+			}
+			out.WriteString(":\n\n")
+		case <-queue.wake:
+			events, missed = queue.take(events)
+			for _, e := range events {
+				appendEvent(&out, e)
+				if out.Len() >= streamChunk && !send() {
+					return
+				}
+			}
+			if missed > 0 {
+				appendEvent(&out, missedEvent(missed))
+			}
+		}
+		if out.Len() > 0 && !send() {
+			return
+		}
+	}
+}
