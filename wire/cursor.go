@@ -62,7 +62,7 @@ func jsonError(data []byte, err error) *Error {
 }
 
 // cursor walks JSON text that a checker has passed; on any other text its results are undefined, though it never
-// reads outside of it.
+// reads outside of it, never stands still, and finds no value empty.
 type cursor struct {
 	text []byte
 	at   int
@@ -124,9 +124,11 @@ func (c *cursor) quoted() []byte {
 	return c.text[min(from, c.at):]
 }
 
-// value returns the next value as it stands in the text and steps over it.
+// value returns the next value as it stands in the text and steps over it; null where there is none.
 func (c *cursor) value() []byte {
 	switch c.kind() {
+	case 0, '}', ']':
+		return []byte("null")
 	case '"':
 		return c.quoted()
 	case '{', '[':

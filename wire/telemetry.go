@@ -79,6 +79,9 @@ func (d *Decoder) DecodePayload(data []byte, t *Telemetry) error {
 
 // DecodeBare decodes an object that a decoder has passed: a telemetry's params or the values themselves.
 func (d *Decoder) DecodeBare(text []byte, t *Telemetry) error {
+	if len(text) == 0 {
+		return badFrame("telemetry is an object of values, or of readings[]")
+	}
 	if t.hasReadings(text) {
 		return d.DecodeTelemetry(text, t)
 	}
