@@ -33,7 +33,7 @@ func AppendCommand(dst []byte, c Command) []byte {
 		dst = append(dst, `,"expires":`...)
 		dst = strconv.AppendInt(dst, c.Expires.UnixMilli(), 10)
 		dst = append(dst, `,"ttl_ms":`...)
-		dst = strconv.AppendInt(dst, c.TTL.Milliseconds(), 10)
+		dst = strconv.AppendInt(dst, max(0, c.TTL.Milliseconds()), 10)
 	}
 	dst = append(dst, `,"attempt":`...)
 	dst = strconv.AppendInt(dst, int64(c.Attempt), 10)
@@ -79,7 +79,7 @@ func AppendNotice(dst []byte, n Notice) []byte {
 	for _, number := range [...]struct {
 		name  string
 		value uint64
-	}{{"seq", n.Seq}, {"from", n.From}, {"to", n.To}, {"retry_after_ms", uint64(n.RetryAfter.Milliseconds())}} {
+	}{{"seq", n.Seq}, {"from", n.From}, {"to", n.To}, {"retry_after_ms", uint64(max(0, n.RetryAfter.Milliseconds()))}} {
 		if number.value > 0 {
 			dst = append(dst, ',', '"')
 			dst = append(dst, number.name...)
@@ -116,7 +116,7 @@ func AppendError(dst, id []byte, e *Error) []byte {
 	for _, number := range [...]struct {
 		name  string
 		value int64
-	}{{"limit", e.Limit}, {"value", e.Value}, {"retry_after_ms", e.RetryAfter.Milliseconds()}} {
+	}{{"limit", e.Limit}, {"value", e.Value}, {"retry_after_ms", max(0, e.RetryAfter.Milliseconds())}} {
 		if number.value != 0 {
 			dst = append(dst, ',', '"')
 			dst = append(dst, number.name...)
