@@ -1,0 +1,58 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// Registry knows the devices and their tokens.
+type Registry interface {
+	Authenticate(device, token string) (devices.Device, error)
+	Get(id string) (devices.Device, bool)
+}
+
+// Sessions knows who is connected.
+type Sessions interface {
+	Attach(a devices.Attachment) *devices.Session
+	Presence(device string) devices.Presence
+}
+
+// Sink takes readings to the journal.
+type Sink interface {
+	// Append copies t into a commit and may block while the journal is behind. An error means that the hub stops.
+	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
+	// Commit is Append and waits for the fsync.
+	Commit(ctx context.Context, device string, t *wire.Telemetry) error
+	// Refuse counts one frame that could not be used.
+	Refuse(device, reason string)
+}
+
+// Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics.
+type Hub struct {
+	Registry Registry
+	Sessions Sessions
+	Sink     Sink
+	Metrics  prometheus.Registerer // nil: no metrics
+	Log      *slog.Logger
+}
+
+// Reasons of refused messages that only MQTT has; the others are wire's.
+const (
+	ReasonTopic         = "topic_not_allowed"
+	ReasonRetained      = "retained_without_time"
+	ReasonState         = "state_not_supported"
+	ReasonUnknownDevice = "unknown_device"
+	ReasonDisabled      = "device_disabled"
+)
+
+// Transports as they stand in devices.Attachment.
+const (
+	TransportMQTT    = "mqtt"
+	TransportMQTTWSS = "mqtt+wss"
+	transportBridge  = "bridge:" // and the bridge's name
+)

@@ -1,0 +1,134 @@
+package bridge
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// bridgedDevices are the devices that were heard of on one connection to an external broker and have no connection of
+// their own. Their sessions begin with their first message, and end with the connection or when they are idle.
+type bridgedDevices struct {
+	line *line
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	known map[string]*bridgedDevice
+	ended bool
+}
+
+// bridgedDevice is the link of one device behind the external broker.
+type bridgedDevice struct {
+	owner *bridgedDevices
+	id    string
+
+	// Guarded by owner.mu.
+	session *devices.Session // nil while Attach runs
+	seen    time.Time
+	closed  string // why the hub closed it
+}
+
+func newBridgedDevices(l *line) *bridgedDevices {
+	return &bridgedDevices{line: l, known: map[string]*bridgedDevice{}}
+}
+
+func (b *bridgedDevices) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.known)
+}
+
+// seen notes a sign of life and returns the device's session, nil when it is connected in another way: its own
+// connection is nearer to it than what comes through a broker. Only the line's goroutine calls it.
+func (b *bridgedDevices) seen(device string) *devices.Session {
+	b.mu.Lock()
+	d, ok := b.known[device]
+	if ok {
+		d.seen = time.Now()
+	}
+	b.mu.Unlock()
+	if ok {
+		d.session.Touch()
+		return d.session
+	}
+	hub := b.line.external.hub
+	if hub.Sessions.Presence(device).Online {
+		return nil
+	}
+	d = &bridgedDevice{owner: b, id: device, seen: time.Now()}
+	session := hub.Sessions.Attach(devices.Attachment{
+		Device: device, Transport: transportBridge + b.line.external.cfg.Name, Remote: b.line.external.remote(), Link: d,
+	})
+	b.mu.Lock()
+	d.session = session
+	if d.closed == "" {
+		b.known[device] = d
+	}
+	closed := d.closed
+	b.mu.Unlock()
+	if closed != "" {
+		session.Detach(closed)
+		return nil
+	}
+	session.Ready() // the hub cannot know who has subscribed at the broker
+	return session
+}
+
+// sweep ends the sessions of devices that were silent since then.
+func (b *bridgedDevices) sweep(since time.Time) {
+	var idle []*bridgedDevice
+	b.mu.Lock()
+	for id, d := range b.known {
+		if d.seen.Before(since) {
+			idle = append(idle, d)
+			delete(b.known, id)
+		}
+	}
+	b.mu.Unlock()
+	for _, d := range idle {
+		d.session.Detach(fmt.Sprintf("no message for %s", b.line.external.cfg.Idle))
+	}
+}
+
+// detachAll ends all sessions; none begins afterwards, for the line's goroutine has ended.
+func (b *bridgedDevices) detachAll(cause string) {
+	b.mu.Lock()
+	all := b.known
+	b.known, b.ended = map[string]*bridgedDevice{}, true
+	b.mu.Unlock()
+	for _, d := range all {
+		d.session.Detach(cause)
+	}
+	b.work.Wait()
+}
+
+// Send implements devices.Link. The hub is not told whether the device has subscribed at the broker.
+func (d *bridgedDevice) Send(cmd wire.Command) error {
+	l := d.owner.line
+	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectCommand), payload: wire.AppendCommand(nil, cmd)})
+	if err != nil {
+		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
+	}
+	return nil
+}
+
+// Close implements devices.Link: the device's session ends, not the connection to the broker.
+func (d *bridgedDevice) Close(_ int, reason string) {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d.closed != "" {
+		return
+	}
+	d.closed = reason
+	if b.known[d.id] == d {
+		delete(b.known, d.id)
+	}
+	if d.session != nil && !b.ended {
+		// Sessions may hold its lock while it closes a link.
+		b.work.Go(func() { d.session.Detach(reason) })
+	}
+}

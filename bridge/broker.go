@@ -1,0 +1,303 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// Broker is the embedded MQTT broker. Devices publish to the hub and the hub to devices; it routes nothing between them.
+type Broker struct {
+	cfg       BrokerConfig
+	hub       Hub
+	log       *slog.Logger
+	engine    engine
+	metrics   *brokerMetrics
+	scratches scratches
+	pending   chan struct{} // one for each connection before its CONNECT
+	listeners []net.Listener
+
+	// commits ends when a stop has no more time to wait for the journal.
+	commits context.Context
+	abandon context.CancelFunc
+
+	accepting sync.WaitGroup // accept loops
+	serving   sync.WaitGroup // connections
+
+	mu      sync.Mutex
+	closing bool
+	clients map[*client]bool
+}
+
+// OpenBroker binds the listeners and serves them until Close. tlsConfig is needed where cfg.Listen is wanted.
+func OpenBroker(cfg BrokerConfig, tlsConfig *tls.Config, hub Hub) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("mqtt broker: %w", err)
+	}
+	b := &Broker{
+		cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{},
+		pending: make(chan struct{}, cfg.MaxPending),
+	}
+	b.commits, b.abandon = context.WithCancel(context.Background())
+	if err := b.listen(tlsConfig); err != nil {
+		return nil, errors.Join(err, b.closeListeners())
+	}
+	var err error
+	if b.metrics, err = newBrokerMetrics(hub.Metrics, func() float64 { return float64(b.Stats().Connections) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("mqtt broker: metrics: %w", err), b.closeListeners())
+	}
+	if b.engine, err = newMochi(cfg, b, hub.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("mqtt broker: %w", err), b.closeListeners())
+	}
+	b.accept()
+	return b, nil
+}
+
+// Close stops listening, tells the devices that the hub stops and waits until all connections have ended. When ctx ends
+// first, messages that wait for the journal are given up: they are not acknowledged, so devices send them again.
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closing {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closing = true
+	clients := make([]*client, 0, len(b.clients))
+	for c := range b.clients {
+		clients = append(clients, c)
+	}
+	b.mu.Unlock()
+
+	err := b.closeListeners()
+	b.accepting.Wait()
+	for _, c := range clients {
+		c.shut(wire.CloseRestart, "the hub stops or restarts")
+	}
+	ended := make(chan struct{})
+	go func() {
+		b.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("mqtt broker: connections did not end in time: %w", ctx.Err()))
+		b.abandon()
+		<-ended
+	}
+	b.abandon()
+	b.engine.close()
+	b.metrics.unregister()
+	return err
+}
+
+// Origin says where a connection comes from.
+type Origin struct {
+	Transport string // TransportMQTT or TransportMQTTWSS
+	Remote    string // address of the device
+	// Device is set where the way to this connection has proved who it is (a certificate, a token in the upgrade's
+	// headers); CONNECT needs no password then, and its username must be empty or the same.
+	Device string
+}
+
+// errClosing is returned for connections that come while the broker stops.
+var errClosing = errors.New("the hub stops")
+
+// ServeConn speaks MQTT on nc, whatever carries it, and returns when the connection has ended; nc is closed then. The
+// device's CONNECT is awaited for no longer than the handshake timeout.
+func (b *Broker) ServeConn(nc net.Conn, from Origin) error {
+	return b.serve(nc, from, func() {})
+}
+
+// serve calls admitted once: when CONNECT was accepted or the connection has ended.
+func (b *Broker) serve(nc net.Conn, from Origin, admitted func()) error {
+	c := newClient(b, from, sync.OnceFunc(admitted))
+	defer c.admitted()
+	c.conn = &conn{Conn: nc, client: c}
+	if !b.enter(c) {
+		return errors.Join(errClosing, nc.Close())
+	}
+	defer b.leave(c)
+	// The write deadline too: until CONNECT, nothing is written but the TLS handshake, by the reads.
+	if err := nc.SetDeadline(time.Now().Add(b.cfg.Handshake)); err != nil {
+		return errors.Join(fmt.Errorf("mqtt: set the handshake's deadline: %w", err), nc.Close())
+	}
+	err := b.protect(c)
+	c.end(err)
+	return err
+}
+
+// protect keeps one malformed packet from ending the hub: mochi's decoder indexes some packets beyond their end.
+func (b *Broker) protect(c *client) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			b.log.Error("mqtt connection failed", "device", c.device, "remote", c.origin.Remote, "fault", fault, "stack", string(debug.Stack()))
+			b.metrics.faults.Inc()
+			_ = c.conn.Close()
+			err = fmt.Errorf("mqtt: the connection failed: %v", fault)
+		}
+	}()
+	return b.engine.serve(c.conn)
+}
+
+func (b *Broker) enter(c *client) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing {
+		return false
+	}
+	b.clients[c] = true
+	b.serving.Add(1)
+	return true
+}
+
+func (b *Broker) leave(c *client) {
+	b.mu.Lock()
+	delete(b.clients, c)
+	b.mu.Unlock()
+	b.serving.Done()
+}
+
+// admit implements rules.
+func (b *Broker) admit(c *client, hello connect) *refusal {
+	device, r := b.identify(c.origin, hello)
+	if r != nil {
+		b.metrics.connects.WithLabelValues(r.reason).Inc()
+		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
+		return r
+	}
+	b.metrics.connects.WithLabelValues("").Inc()
+	c.device = device.ID
+	if hello.will != nil {
+		c.takeWill(*hello.will)
+	}
+	c.admitted()
+	return nil
+}
+
+// identify finds out which device a CONNECT comes from.
+func (b *Broker) identify(from Origin, hello connect) (devices.Device, *refusal) {
+	if from.Device != "" {
+		device, ok := b.hub.Registry.Get(from.Device)
+		switch {
+		case hello.username != "" && hello.username != from.Device:
+			return device, &refusal{reason: "other_device", code: codeNotAuthorized, message: "the username is not the device that opened this connection"}
+		case !ok:
+			return device, &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the device does not exist any more"}
+		case !device.Enabled:
+			return device, &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
+		}
+		return device, nil
+	}
+	device, err := b.hub.Registry.Authenticate(hello.username, hello.password)
+	switch {
+	case err == nil:
+		return device, nil
+	case errors.Is(err, devices.ErrDisabled):
+		return device, &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
+	case errors.Is(err, devices.ErrCredentials), errors.Is(err, devices.ErrNotFound):
+		return device, &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the username is the device's id and the password its token; these are not known"}
+	}
+	b.log.Warn("mqtt device could not be authenticated", "err", err)
+	return device, &refusal{reason: "unavailable", code: codeUnavailable, message: "the registry cannot be asked now"}
+}
+
+// established implements rules.
+func (b *Broker) established(c *client, p peer) {
+	c.link.open(p)
+	c.session = b.hub.Sessions.Attach(devices.Attachment{
+		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Link: c.link,
+	})
+	c.ready()
+}
+
+// packet implements rules.
+func (b *Broker) packet(c *client) {
+	if c.session != nil {
+		c.session.Touch()
+	}
+}
+
+// subscribed implements rules.
+func (b *Broker) subscribed(c *client) { c.ready() }
+
+// acknowledged implements rules.
+func (b *Broker) acknowledged(c *client, packetID uint16) { c.link.acknowledged(packetID) }
+
+// published implements rules.
+func (b *Broker) published(c *client, m message) error {
+	b.metrics.received.Inc()
+	err := b.take(c, m)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		b.metrics.refused.count(r.reason)
+		b.hub.Sink.Refuse(c.device, r.reason)
+		return r
+	}
+	if err != nil {
+		b.metrics.unacked.Inc()
+		b.log.Debug("mqtt message not committed; the connection ends without an acknowledgement", "device", c.device, "err", err)
+	}
+	return err
+}
+
+func (b *Broker) take(c *client, m message) error {
+	device, about, ok := splitTopic(ownPrefix, m.topic)
+	if !ok || device != c.device || !about.fromDevice() {
+		return &refusal{
+			reason: ReasonTopic, code: codeNotAuthorized,
+			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, response}") + " only",
+		}
+	}
+	if r := checkSize(m, b.cfg.MaxFrame); r != nil {
+		return r
+	}
+	s := b.scratches.get()
+	defer b.scratches.put(s)
+	switch about {
+	case subjectState:
+		return &refusal{reason: ReasonState, code: codeImplementation, message: "reported state is not taken by this hub"}
+	case subjectResponse:
+		answer, err := s.decoder.DecodeAnswer(m.payload)
+		if err != nil {
+			return unusable(err)
+		}
+		if c.session != nil { // nil: the last will of a connection that did not get as far
+			c.session.Answer(answer)
+		}
+		return nil
+	}
+	// Here the device is the other end: what it marks as retained is as new as any other message, so its age counts.
+	if r := s.decode(about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
+		return r
+	}
+	return b.hub.Sink.Commit(b.commits, c.device, &s.telemetry)
+}
+
+// BrokerStats is what the embedded broker has done since it was opened.
+type BrokerStats struct {
+	Connections    int // also those before their CONNECT
+	Received       uint64
+	Refused        uint64
+	Unacknowledged uint64 // not made durable, so not acknowledged
+	Commands       uint64 // written to devices
+}
+
+// Stats returns the broker's numbers.
+func (b *Broker) Stats() BrokerStats {
+	b.mu.Lock()
+	connections := len(b.clients)
+	b.mu.Unlock()
+	return BrokerStats{
+		Connections: connections, Received: b.metrics.received.Load(), Refused: b.metrics.refused.all.Load(),
+		Unacknowledged: b.metrics.unacked.Load(), Commands: b.metrics.commands.Load(),
+	}
+}

@@ -1,0 +1,101 @@
+package bridge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// client is one connection of a device to the embedded broker.
+type client struct {
+	broker   *Broker
+	origin   Origin
+	conn     *conn
+	link     *link
+	admitted func()
+
+	// Owned by the goroutine that serves the connection.
+	device    string
+	session   *devices.Session
+	will      *message // published when the connection ends without DISCONNECT
+	told      bool     // the session was told that it can take commands
+	goodbye   bool     // the device sent DISCONNECT
+	endReason string   // why the engine ended it, "" when it did not say
+}
+
+func newClient(b *Broker, from Origin, admitted func()) *client {
+	c := &client{broker: b, origin: from, admitted: admitted}
+	c.link = newLink(b.metrics, c)
+	return c
+}
+
+// takeWill keeps a last will on one of the device's own topics; one on any other topic is refused as a message on it
+// would be, but does not cost the connection: firmware often has a will that it does not need here.
+func (c *client) takeWill(will message) {
+	device, about, ok := splitTopic(ownPrefix, will.topic)
+	if !ok || device != c.device || !about.fromDevice() {
+		c.broker.metrics.refused.count(ReasonTopic)
+		c.broker.hub.Sink.Refuse(c.device, ReasonTopic)
+		return
+	}
+	c.will = &will
+}
+
+// ready tells the session once that commands find the device listening.
+func (c *client) ready() {
+	if c.told || c.session == nil || !c.link.subscribed() {
+		return
+	}
+	c.told = true
+	c.session.Ready()
+}
+
+// shut ends the connection from any goroutine, without waiting for it.
+func (c *client) shut(code int, reason string) {
+	if !c.link.shut(code, reason) {
+		_ = c.conn.Close() // not established yet
+	}
+}
+
+// end is called when the connection has ended, with the engine's error.
+func (c *client) end(err error) {
+	c.link.end()
+	if c.session == nil {
+		return
+	}
+	if shut, _ := c.link.shutReason(); !shut && !c.goodbye && c.will != nil {
+		// The device is lost, as opposed to replaced or sent away by the hub. Its will is as of now.
+		will := *c.will
+		will.retained = false
+		_ = c.broker.published(c, will) // nobody is there to be told
+	}
+	c.session.Detach(c.cause(err))
+}
+
+// cause says in words why the connection ended.
+func (c *client) cause(err error) string {
+	var timeout net.Error
+	switch shut, reason := c.link.shutReason(); {
+	case shut:
+		return reason
+	case c.endReason != "":
+		return c.endReason
+	case c.goodbye:
+		return "disconnected by the device"
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
+		return "no packet within the keepalive"
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return "connection lost"
+	}
+	return err.Error()
+}
+
+// tooLarge counts a packet that was not even read.
+func (c *client) tooLarge() {
+	c.broker.metrics.refused.count(wire.ReasonTooLarge)
+	c.broker.hub.Sink.Refuse(c.device, wire.ReasonTooLarge)
+}

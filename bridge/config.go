@@ -1,0 +1,96 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// Off is the address of a listener that is not wanted.
+const Off = "off"
+
+// BrokerConfig configures the embedded broker.
+type BrokerConfig struct {
+	Listen        string        `yaml:"listen"`            // HOST:PORT of MQTT over TLS, or "off"
+	Plain         string        `yaml:"plain_listen"`      // HOST:PORT of MQTT without TLS, or "off"; loopback only
+	PlainAnywhere bool          `yaml:"plain_anywhere"`    // lets plain_listen be any address: tokens then travel in the open
+	MaxFrame      int           `yaml:"max_frame"`         // bytes of a payload
+	Handshake     time.Duration `yaml:"handshake_timeout"` // from the accepted socket to a whole CONNECT
+	MaxPending    int           `yaml:"max_pending"`       // connections that may be before their CONNECT at one time
+	MaxKeepalive  time.Duration `yaml:"max_keepalive"`     // longest keepalive; also of devices that ask for none
+	SessionExpiry time.Duration `yaml:"session_expiry"`    // how long a disconnected device's session is kept
+}
+
+// DefaultBrokerConfig returns the defaults: TLS on port 8883, nothing in the open.
+func DefaultBrokerConfig() BrokerConfig {
+	return BrokerConfig{
+		Listen: ":8883", Plain: Off, MaxFrame: wire.DefaultMaxFrame, Handshake: 10 * time.Second, MaxPending: 512,
+		MaxKeepalive: time.Hour, SessionExpiry: time.Hour,
+	}
+}
+
+// What a connection may cost. writeTimeout bounds how long a peer that does not read can hold a takeover up; it is cut
+// to hurriedWrite once the connection is to end.
+const (
+	packetOverhead   = 1 << 10 // bytes of topic, properties and header beside a payload
+	writeTimeout     = 10 * time.Second
+	hurriedWrite     = time.Second
+	commandQueue     = 256            // commands that wait for a device's socket
+	commandInflight  = 64             // QoS 1 commands without PUBACK
+	receiveMaximum   = 1024           // QoS 1 and 2 messages that an MQTT 5 device may have in flight
+	keptSessions     = 4              // sessions of one device, told apart by client id, that outlive their connections
+	longestKeepalive = 12 * time.Hour // 1.5 times it, in seconds, still fits the 16 bits in which mochi reckons
+)
+
+// Validate reports all faults at once.
+func (c BrokerConfig) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	for _, l := range []struct{ key, address string }{{"listen", c.Listen}, {"plain_listen", c.Plain}} {
+		if !wanted(l.address) {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(l.address); err != nil {
+			fault("%s: %q is not HOST:PORT or %q: %w", l.key, l.address, Off, err)
+		}
+	}
+	if err := c.checkPlain(); err != nil {
+		faults = append(faults, err)
+	}
+	if c.MaxFrame < 256 || c.MaxFrame > wire.HardMaxFrame {
+		fault("max_frame: %d is not from 256 to %d bytes", c.MaxFrame, wire.HardMaxFrame)
+	}
+	if c.Handshake < time.Second || c.Handshake > 5*time.Minute {
+		fault("handshake_timeout: %s is not from 1s to 5m", c.Handshake)
+	}
+	if c.MaxPending < 1 {
+		fault("max_pending: %d is less than 1", c.MaxPending)
+	}
+	if c.MaxKeepalive < 5*time.Second || c.MaxKeepalive > longestKeepalive {
+		fault("max_keepalive: %s is not from 5s to %s", c.MaxKeepalive, longestKeepalive)
+	}
+	if c.SessionExpiry < 0 || c.SessionExpiry > 365*24*time.Hour {
+		fault("session_expiry: %s is not from 0s to a year", c.SessionExpiry)
+	}
+	return errors.Join(faults...)
+}
+
+// checkPlain holds plain MQTT to loopback, where no one else can read the tokens.
+func (c BrokerConfig) checkPlain() error {
+	if !wanted(c.Plain) || c.PlainAnywhere {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(c.Plain)
+	if err != nil {
+		return nil // told by Validate
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("plain_listen: %q is not a loopback address; tokens would travel in the open (plain_anywhere: true allows it)", c.Plain)
+}
+
+func wanted(address string) bool { return address != "" && address != Off }

@@ -1,0 +1,40 @@
+package bridge
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// conn is a device's connection as the engine sees it. The engine's deadlines, which it sets for reading and writing at
+// once and from the keepalive, hold for reading only; each write has its own, so that a peer that does not read cannot
+// hold up whoever writes to it for as long as it keeps pinging.
+type conn struct {
+	net.Conn
+	client  *client
+	hurried atomic.Bool // the connection is to end: nobody waits long for it any more
+}
+
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+func (c *conn) Write(p []byte) (int, error) {
+	limit := writeTimeout
+	if c.hurried.Load() {
+		limit = hurriedWrite
+	}
+	if err := c.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if err == nil && !c.hurried.Load() {
+		// TLS writes on its own account too (key updates), long after: a deadline left over would end the connection.
+		err = c.SetWriteDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// hurry bounds the write that is under way and those to come.
+func (c *conn) hurry() {
+	c.hurried.Store(true)
+	_ = c.SetWriteDeadline(time.Now().Add(hurriedWrite)) // fails on a closed connection, where it is not needed
+}

@@ -1,0 +1,32 @@
+// Package bridge makes an MQTT device the same to everyone else as a device on the hub's own connection: listed, read
+// and commanded like any other.
+//
+// It owns the embedded broker ([Broker]: MQTT 3.1.1 and 5 on mochi-mqtt) and the clients of external brokers
+// ([External]: MQTT 3.1.1 by paho), and the words of MQTT's topics. It does not own what a payload means (wire), who may
+// connect and who is connected (devices), or when a reading is safe (ingest). No message is routed from one device to
+// another, and nothing that a device publishes is retained.
+//
+// # What an acknowledgement says
+//
+// A PUBACK or PUBREC follows the fsync of the readings that it acknowledges. Where the hub cannot make them safe, it
+// sends none and ends the connection, so that the device sends them again. What the hub refuses (not usable, a topic of
+// somebody else, no time of its own in a retained message) is counted with its reason; an MQTT 5 device reads the reason
+// in the acknowledgement. MQTT 3.1.1 has no negative acknowledgement (its section 3.3.5 leaves a positive one or the end
+// of the connection), and a device that is never acknowledged sends the same message again after each reconnection, for
+// ever: so there a refused message is acknowledged too, and the counters and the device's page say that it was refused.
+//
+// # Overload
+//
+// Telemetry waits: the embedded broker stops reading a device's socket while its message is committed; an external
+// broker's messages wait in a window of MaxInFlight messages that are not acknowledged, and beyond it the socket is not
+// read. Pings wait with them: if that lasts longer than the ping timeout, the connection is made anew, and the broker
+// sends again what was not acknowledged. Commands never wait: a full queue refuses them at once.
+//
+// # Files in reading order
+//
+// bridge.go (what the package asks of others), config.go, topics.go, intake.go (a payload on its way to the journal),
+// broker.go (the embedded broker's rules), listen.go, conn.go, client.go (one connection), link.go (commands down),
+// reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and mochihook.go (the one that is used, and
+// what has to be mended in it), external.go (an external broker's client), externalconfig.go, dial.go, line.go (one
+// connection to it), bridged.go (devices behind it), metrics.go, log.go.
+package bridge

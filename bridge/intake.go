@@ -1,0 +1,90 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"telemetryhub/wire"
+)
+
+// message is one PUBLISH on its way in.
+type message struct {
+	topic    string
+	payload  []byte
+	qos      byte
+	retained bool
+}
+
+// scratch is what decoding one message needs; it is kept and used again.
+type scratch struct {
+	decoder   wire.Decoder
+	telemetry wire.Telemetry
+}
+
+// scratches keeps scratch for goroutines that decode now and then.
+type scratches struct{ pool sync.Pool }
+
+func (s *scratches) get() *scratch {
+	if kept, ok := s.pool.Get().(*scratch); ok {
+		return kept
+	}
+	return new(scratch)
+}
+
+func (s *scratches) put(kept *scratch) { s.pool.Put(kept) }
+
+// refusal says why a message is not taken.
+type refusal struct {
+	reason  string // for counters
+	message string // for people
+	code    reasonCode
+}
+
+func (r *refusal) Error() string { return r.reason + ": " + r.message }
+
+// checkSize refuses a payload that is too large before it is looked at.
+func checkSize(m message, limit int) *refusal {
+	if len(m.payload) <= limit {
+		return nil
+	}
+	return &refusal{
+		reason: wire.ReasonTooLarge, code: codePacketTooLarge,
+		message: fmt.Sprintf("the payload has %d bytes; the limit is %d", len(m.payload), limit),
+	}
+}
+
+// decode reads a telemetry or event payload into s.telemetry. A retained message is not new: a reading in it needs a time
+// of its own, of the kind that clockOK accepts.
+func (s *scratch) decode(about subject, m message, clockOK func(wire.Clock) bool) *refusal {
+	var err error
+	if about == subjectEvent {
+		err = s.decoder.DecodeEvent(m.payload, &s.telemetry)
+	} else {
+		err = s.decoder.DecodePayload(m.payload, &s.telemetry)
+	}
+	if err != nil {
+		return unusable(err)
+	}
+	if !m.retained {
+		return nil
+	}
+	for i := range s.telemetry.Readings {
+		if r := &s.telemetry.Readings[i]; r.Flaw == "" && !clockOK(r.Clock) {
+			return &refusal{
+				reason: ReasonRetained, code: codePayloadFormat,
+				message: "a retained message may be old, and this one bears no time of its own (ts)",
+			}
+		}
+	}
+	return nil
+}
+
+// unusable turns a decoder's error into a refusal.
+func unusable(err error) *refusal {
+	r := &refusal{reason: wire.ReasonBadFrame, message: err.Error(), code: codePayloadFormat}
+	if e, ok := errors.AsType[*wire.Error](err); ok {
+		r.reason = e.Reason
+	}
+	return r
+}

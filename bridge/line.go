@@ -1,0 +1,324 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"telemetryhub/wire"
+)
+
+// line is one connection to an external broker. Messages come by receive, in paho's goroutine, and wait in queue; take
+// decodes them in order and hands them to the journal, whose commits move them from waiting to ready; acknowledge sends
+// the acknowledgements, in the order of receipt as the protocol wants them. A message occupies a place in window from its
+// receipt to its acknowledgement.
+type line struct {
+	external *External
+	devices  *bridgedDevices
+	client   paho.Client // set by start
+	window   chan struct{}
+	queue    chan paho.Message
+	outgoing chan publication // commands
+	work     sync.WaitGroup
+
+	alive context.Context // ends with the connection; its cause is why
+	fail  context.CancelCauseFunc
+
+	mu      sync.Mutex
+	conn    net.Conn
+	current paho.Message // the one that take has given to the journal
+	joined  uint64       // the last commit that one of ours joined
+	waiting []uncommitted
+	ready   []paho.Message
+	wake    chan struct{} // ready or waiting has changed
+}
+
+// uncommitted is a message that may be acknowledged after commit gen.
+type uncommitted struct {
+	message paho.Message
+	gen     uint64
+}
+
+var errStopped = errors.New("the bridge is closed")
+
+func newLine(e *External) *line {
+	l := &line{
+		external: e,
+		window:   make(chan struct{}, e.cfg.MaxInFlight),
+		queue:    make(chan paho.Message, e.cfg.MaxInFlight),
+		outgoing: make(chan publication, commandQueue),
+		wake:     make(chan struct{}, 1),
+	}
+	l.alive, l.fail = context.WithCancelCause(e.harder)
+	l.devices = newBridgedDevices(l)
+	return l
+}
+
+// dial opens the connection; a line that ends closes it, whatever paho waits for.
+func (l *line) dial(_ paho.ClientOptionsURI, _ paho.ClientOptions) (net.Conn, error) { return nil, nil }
+
+// wait waits for paho's token, the end of the connection or Close.
+func (l *line) wait(t paho.Token) error {
+	patience := time.NewTimer(2 * dialTimeout)
+	defer patience.Stop()
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-l.alive.Done():
+		return context.Cause(l.alive)
+	case <-l.external.stopping.Done():
+		return errStopped
+	case <-patience.C:
+		return errors.New("no answer from the broker")
+	}
+}
+
+func (l *line) start(client paho.Client) {
+	l.client = client
+	l.work.Go(l.takeAll)
+	l.work.Go(l.acknowledge)
+	l.work.Go(l.sendAll)
+}
+
+// live returns when the connection has ended or Close was called, and in that case not before what was received is
+// acknowledged.
+func (l *line) live() error {
+	sweep := time.NewTicker(l.external.cfg.Idle / 4)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-sweep.C:
+			l.devices.sweep(time.Now().Add(-l.external.cfg.Idle))
+		case <-l.alive.Done():
+			return context.Cause(l.alive)
+		case <-l.external.stopping.Done():
+			l.drain()
+			return errStopped
+		}
+	}
+}
+
+// drain waits until the window is empty: receive takes nothing more.
+func (l *line) drain() {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for len(l.window) > 0 {
+		select {
+		case <-poll.C:
+		case <-l.alive.Done():
+			return
+		}
+	}
+}
+
+// end closes the connection and waits for all that belongs to it.
+func (l *line) end() {
+	if l.client != nil && l.alive.Err() == nil {
+		l.client.Disconnect(250) // ms; it sends what is on its way and DISCONNECT
+	}
+	l.fail(errStopped)
+	l.mu.Lock()
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	l.mu.Unlock()
+	l.work.Wait()
+	l.devices.detachAll("the connection to the external broker ended")
+}
+
+// receive is paho's handler. While the window is full it does not return and paho reads nothing more, pings included: a
+// wait longer than the ping timeout ends the connection, and the broker sends again what was not acknowledged.
+func (l *line) receive(_ paho.Client, m paho.Message) {
+	select {
+	case <-l.external.stopping.Done():
+		return
+	default:
+	}
+	select {
+	case l.window <- struct{}{}:
+		l.queue <- m // as long as the window: never full
+	case <-l.alive.Done():
+	case <-l.external.stopping.Done():
+	}
+}
+
+// takeAll hands the messages to the journal, one after the other.
+func (l *line) takeAll() {
+	var s scratch
+	for {
+		select {
+		case m := <-l.queue:
+			l.external.metrics.received.Inc()
+			err := l.take(&s, m)
+			if r, ok := errors.AsType[*refusal](err); ok {
+				l.external.metrics.refused.count(r.reason)
+				err = nil
+			} else if err != nil {
+				l.fail(fmt.Errorf("journal: %w", err))
+				return
+			}
+		case <-l.alive.Done():
+			return
+		}
+	}
+}
+
+// take deals with one message. After a refusal it is settled, for the broker would send it again for ever.
+func (l *line) take(s *scratch, in paho.Message) error {
+	e := l.external
+	m := message{topic: in.Topic(), payload: in.Payload(), qos: in.Qos(), retained: in.Retained()}
+	device, about, ok := splitTopic(e.cfg.Prefix, m.topic)
+	if !ok || !about.fromDevice() {
+		return l.refuse(in, "", &refusal{reason: ReasonTopic, message: "not a topic of a device"})
+	}
+	// A device that is not in the registry has no counters of its own: whoever publishes would choose their number.
+	d, ok := e.hub.Registry.Get(device)
+	if !ok {
+		return l.refuse(in, "", &refusal{reason: ReasonUnknownDevice, message: "no such device"})
+	}
+	if !d.Enabled {
+		return l.refuse(in, device, &refusal{reason: ReasonDisabled, message: "the device is disabled"})
+	}
+	if r := checkSize(m, e.cfg.MaxFrame); r != nil {
+		return l.refuse(in, device, r)
+	}
+	switch about {
+	case subjectState:
+		return l.refuse(in, device, &refusal{reason: ReasonState, message: "reported state is not taken by this hub"})
+	case subjectResponse:
+		return l.takeAnswer(s, in, device, m)
+	}
+	// The broker marks as retained what it kept from some time before: its age when it was sent says nothing now.
+	if r := s.decode(about, m, func(k wire.Clock) bool { return k == wire.ClockGiven }); r != nil {
+		return l.refuse(in, device, r)
+	}
+	if !m.retained { // a retained message is no sign of life
+		l.devices.seen(device)
+	}
+	l.mu.Lock()
+	l.current = in
+	l.mu.Unlock()
+	_, err := e.hub.Sink.Append(device, &s.telemetry, time.Now().UnixMilli(), l)
+	return err
+}
+
+func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message) error {
+	if m.retained {
+		return l.refuse(in, device, &refusal{reason: ReasonRetained, message: "an answer is not retained"})
+	}
+	answer, err := s.decoder.DecodeAnswer(m.payload)
+	if err != nil {
+		return l.refuse(in, device, unusable(err))
+	}
+	if session := l.devices.seen(device); session != nil {
+		session.Answer(answer)
+	}
+	l.settle(in)
+	return nil
+}
+
+func (l *line) refuse(in paho.Message, device string, r *refusal) error {
+	l.external.hub.Sink.Refuse(device, r.reason)
+	l.settle(in)
+	return r
+}
+
+// settle lets a message that the journal has nothing to do with be acknowledged after those before it.
+func (l *line) settle(in paho.Message) {
+	l.mu.Lock()
+	if len(l.waiting) == 0 {
+		l.ready = append(l.ready, in)
+	} else {
+		l.waiting = append(l.waiting, uncommitted{in, l.waiting[len(l.waiting)-1].gen})
+	}
+	l.mu.Unlock()
+	l.signal()
+}
+
+// Join implements wire.Waiter: the message that take is about joins commit gen.
+func (l *line) Join(gen uint64) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, uncommitted{l.current, gen})
+	first = l.joined != gen
+	l.joined = gen
+	return first
+}
+
+// Committed implements wire.Waiter.
+func (l *line) Committed(gen uint64, err error) {
+	if err != nil {
+		l.fail(fmt.Errorf("journal: %w", err))
+		return
+	}
+	l.mu.Lock()
+	n := 0
+	for n < len(l.waiting) && l.waiting[n].gen <= gen {
+		l.ready = append(l.ready, l.waiting[n].message)
+		n++
+	}
+	l.waiting = l.waiting[n:]
+	l.mu.Unlock()
+	l.signal()
+}
+
+func (l *line) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledge sends the acknowledgements of what is ready.
+func (l *line) acknowledge() {
+	for {
+		select {
+		case <-l.wake:
+		case <-l.alive.Done():
+			return
+		}
+		l.mu.Lock()
+		ready := l.ready
+		l.ready = nil
+		l.mu.Unlock()
+		for _, m := range ready {
+			m.Ack() // waits for the socket, at most until the write's deadline
+			l.external.metrics.acked.Inc()
+			<-l.window
+		}
+	}
+}
+
+// send queues a command without waiting.
+func (l *line) send(out publication) error {
+	if l.alive.Err() != nil {
+		return errEnded
+	}
+	select {
+	case l.outgoing <- out:
+		return nil
+	default:
+		return errBusy
+	}
+}
+
+func (l *line) sendAll() {
+	for {
+		select {
+		case out := <-l.outgoing:
+			// QoS 0: the token is complete when it is written, and an error ends the connection anyway.
+			if err := l.wait(l.client.Publish(out.topic, 0, false, out.payload)); err != nil {
+				l.fail(fmt.Errorf("publish a command: %w", err))
+				return
+			}
+			l.external.metrics.commands.Inc()
+		case <-l.alive.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"telemetryhub/wire"
+)
+
+// Errors of sending a command to a device: surely nothing was sent.
+var (
+	errNotSubscribed = errors.New("the device is connected by MQTT and has not subscribed to its command topic")
+	errBusy          = errors.New("the device does not read: too many commands wait for its socket")
+	errInflight      = errors.New("the device has not acknowledged the commands before")
+	errEnded         = errors.New("the connection has ended")
+)
+
+// link takes commands to a device of the embedded broker. Commands wait in a bounded queue for a goroutine that lives
+// only while there is something to write; it is our own and not the engine's, whose queue drops without telling.
+//
+// What was sent with QoS 1 and not acknowledged when the connection ends is forgotten: the command's ledger sends it
+// again, with the same command id, as long as it has not expired. A broker that redelivers from the session would send
+// it without looking at that.
+type link struct {
+	metrics *brokerMetrics
+	client  *client
+	work    sync.WaitGroup // the writer, and disconnects
+
+	mu       sync.Mutex
+	peer     peer // nil before the session is established
+	queue    []publication
+	writing  bool
+	ended    bool
+	inflight map[uint16]bool // packet ids
+	lastID   uint16
+	shutting bool
+	reason   string
+}
+
+func newLink(m *brokerMetrics, c *client) *link { return &link{metrics: m, client: c} }
+
+func (l *link) open(p peer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.peer = p
+}
+
+// subscribed reports whether the device listens to commands.
+func (l *link) subscribed() bool {
+	l.mu.Lock()
+	p := l.peer
+	l.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	_, _, ok := p.granted(subjectCommand)
+	return ok
+}
+
+// Send implements devices.Link.
+func (l *link) Send(cmd wire.Command) error {
+	err := l.send(cmd)
+	if err != nil {
+		l.metrics.commandsRefused.Inc()
+		return fmt.Errorf("send by mqtt: %w", err)
+	}
+	return nil
+}
+
+func (l *link) send(cmd wire.Command) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || l.shutting || l.peer == nil {
+		return errEnded
+	}
+	qos, identifiers, ok := l.peer.granted(subjectCommand)
+	if !ok {
+		return errNotSubscribed
+	}
+	if len(l.queue) >= commandQueue {
+		return errBusy
+	}
+	maxPacket, window, expiry := l.peer.limits()
+	out := publication{
+		topic: joinTopic(ownPrefix, l.client.device, subjectCommand), payload: wire.AppendCommand(nil, cmd), identifiers: identifiers,
+	}
+	if size := len(out.payload) + len(out.topic) + packetOverhead; maxPacket > 0 && size > maxPacket {
+		return fmt.Errorf("the command needs up to %d bytes and the device takes %d", size, maxPacket)
+	}
+	if cmd.AtLeastOnce && qos > 0 {
+		if len(l.inflight) >= min(window, commandInflight) {
+			return errInflight
+		}
+		out.qos, out.packetID = 1, l.newID()
+		if expiry {
+			out.expiry = cmd.TTL
+		}
+	}
+	l.queue = append(l.queue, out)
+	if !l.writing {
+		l.writing = true
+		l.work.Go(l.write)
+	}
+	return nil
+}
+
+// newID needs mu. There are far fewer ids in use than ids.
+func (l *link) newID() uint16 {
+	if l.inflight == nil {
+		l.inflight = map[uint16]bool{}
+	}
+	for {
+		if l.lastID++; l.lastID != 0 && !l.inflight[l.lastID] {
+			l.inflight[l.lastID] = true
+			return l.lastID
+		}
+	}
+}
+
+func (l *link) acknowledged(packetID uint16) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.inflight, packetID)
+}
+
+// write writes what is queued and returns.
+func (l *link) write() {
+	for {
+		l.mu.Lock()
+		if len(l.queue) == 0 || l.ended {
+			l.queue, l.writing = nil, false
+			l.mu.Unlock()
+			return
+		}
+		out, p := l.queue[0], l.peer
+		l.queue = l.queue[1:]
+		l.mu.Unlock()
+		if err := p.write(out); err != nil {
+			// Part of it may be out. The session's end makes the outcome of its commands known as unknown.
+			p.disconnect(codeUnspecified, "a command could not be written")
+			continue
+		}
+		l.metrics.commands.Inc()
+	}
+}
+
+// Close implements devices.Link.
+func (l *link) Close(code int, reason string) { l.shut(code, reason) }
+
+// shut ends the connection without waiting and reports whether it was established.
+func (l *link) shut(code int, reason string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.peer == nil {
+		return false
+	}
+	if l.ended || l.shutting {
+		return true
+	}
+	l.shutting, l.reason = true, reason
+	l.client.conn.hurry()
+	l.work.Go(func() { l.peer.disconnect(disconnectCode(code), reason) })
+	return true
+}
+
+// replaced notes that the engine ends the connection, for a newer one of the same client id.
+func (l *link) replaced() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.shutting {
+		l.shutting, l.reason = true, "replaced by a newer connection"
+	}
+	l.client.conn.hurry()
+}
+
+func (l *link) shutReason() (bool, string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shutting, l.reason
+}
+
+// end waits for the link's goroutines. The connection is closed, so they do not take long.
+func (l *link) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.work.Wait()
+}

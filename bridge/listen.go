@@ -1,0 +1,97 @@
+package bridge
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// listen binds what is configured.
+func (b *Broker) listen(tlsConfig *tls.Config) error {
+	if wanted(b.cfg.Listen) {
+		if tlsConfig == nil {
+			return errors.New("mqtt broker: listen: a TLS configuration is needed")
+		}
+		l, err := net.Listen("tcp", b.cfg.Listen)
+		if err != nil {
+			return fmt.Errorf("mqtt broker: listen: %w", err)
+		}
+		b.listeners = append(b.listeners, tls.NewListener(l, tlsConfig))
+	}
+	if wanted(b.cfg.Plain) {
+		l, err := net.Listen("tcp", b.cfg.Plain)
+		if err != nil {
+			return fmt.Errorf("mqtt broker: plain_listen: %w", err)
+		}
+		b.listeners = append(b.listeners, l)
+		// A name can resolve to anything: what was bound is what counts.
+		if a, ok := l.Addr().(*net.TCPAddr); !b.cfg.PlainAnywhere && (!ok || !a.IP.IsLoopback()) {
+			return fmt.Errorf("mqtt broker: plain_listen: %s is not a loopback address", l.Addr())
+		}
+	}
+	return nil
+}
+
+func (b *Broker) closeListeners() error {
+	var errs []error
+	for _, l := range b.listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Addr returns the address of the listener for MQTT over TLS, nil without one.
+func (b *Broker) Addr() net.Addr {
+	if !wanted(b.cfg.Listen) {
+		return nil
+	}
+	return b.listeners[0].Addr()
+}
+
+// PlainAddr returns the address of the plain listener, nil without one.
+func (b *Broker) PlainAddr() net.Addr {
+	if !wanted(b.cfg.Plain) {
+		return nil
+	}
+	return b.listeners[len(b.listeners)-1].Addr()
+}
+
+func (b *Broker) accept() {
+	for _, l := range b.listeners {
+		b.accepting.Go(func() { b.acceptFrom(l) })
+	}
+}
+
+// acceptFrom takes a socket only when fewer than MaxPending wait for their CONNECT; the others wait in the kernel, first
+// come first served. Silent sockets leave with the handshake's deadline, so that the wait is bounded.
+func (b *Broker) acceptFrom(l net.Listener) {
+	for {
+		b.pending <- struct{}{}
+		nc, err := l.Accept()
+		if err != nil {
+			<-b.pending
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			b.log.Warn("mqtt socket not accepted", "err", err)
+			b.pause(100 * time.Millisecond) // such as no more file descriptors: they come back
+			continue
+		}
+		go func() {
+			// The cause is in the presence and the metrics; sockets that never became a device are counted there too.
+			err := b.serve(nc, Origin{Transport: TransportMQTT, Remote: nc.RemoteAddr().String()}, func() { <-b.pending })
+			b.log.Debug("mqtt connection ended", "remote", nc.RemoteAddr().String(), "err", err)
+		}()
+	}
+}
+
+func (b *Broker) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-b.commits.Done():
+	}
+}

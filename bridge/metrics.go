@@ -1,0 +1,121 @@
+package bridge
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// tally is a counter that Stats and Prometheus both read.
+type tally struct{ atomic.Uint64 }
+
+func (t *tally) Inc() { t.Add(1) }
+
+func (t *tally) collector(name, help string) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(t.Load()) })
+}
+
+// refusals counts refused messages, in all and by reason.
+type refusals struct {
+	all      tally
+	byReason *prometheus.CounterVec
+}
+
+func newRefusals(name string) refusals {
+	return refusals{byReason: prometheus.NewCounterVec(
+		prometheus.CounterOpts{Name: name, Help: "Messages that were refused, by reason."}, []string{"reason"})}
+}
+
+func (r *refusals) count(reason string) {
+	r.all.Inc()
+	r.byReason.WithLabelValues(reason).Inc()
+}
+
+// brokerMetrics counts what the embedded broker does.
+type brokerMetrics struct {
+	registered
+	received        tally
+	refused         refusals
+	unacked         tally
+	connects        *prometheus.CounterVec // by the reason of their refusal, "" for accepted ones
+	commands        tally
+	commandsRefused tally
+	faults          tally
+}
+
+func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*brokerMetrics, error) {
+	m := &brokerMetrics{
+		refused: newRefusals("hub_mqtt_refused_total"),
+		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_mqtt_connects_total", Help: "CONNECT packets, by the reason of their refusal; empty for accepted ones.",
+		}, []string{"refused"}),
+	}
+	return m, m.register(to,
+		m.received.collector("hub_mqtt_received_total", "Messages that devices published on the embedded broker."),
+		m.refused.byReason,
+		m.unacked.collector("hub_mqtt_unacknowledged_total", "Messages that could not be made durable and were not acknowledged."),
+		m.connects,
+		m.commands.collector("hub_mqtt_commands_total", "Commands written to devices of the embedded broker."),
+		m.commandsRefused.collector("hub_mqtt_commands_refused_total", "Commands that were not sent: no subscription, or a device that does not read."),
+		m.faults.collector("hub_mqtt_faults_total", "Connections that ended by a fault of the MQTT implementation."),
+		gauge("hub_mqtt_connections", "Connections to the embedded broker, also those before their CONNECT.", connections),
+	)
+}
+
+// externalMetrics counts what the client of one external broker does.
+type externalMetrics struct {
+	registered
+	received tally
+	refused  refusals
+	acked    tally
+	commands tally
+	connects tally
+}
+
+func newExternalMetrics(to prometheus.Registerer, name string, connected, inflight func() float64) (*externalMetrics, error) {
+	if to != nil {
+		to = prometheus.WrapRegistererWith(prometheus.Labels{"bridge": name}, to)
+	}
+	m := &externalMetrics{refused: newRefusals("hub_bridge_refused_total")}
+	return m, m.register(to,
+		m.received.collector("hub_bridge_received_total", "Messages received from the external broker."),
+		m.refused.byReason,
+		m.acked.collector("hub_bridge_acknowledged_total", "Messages acknowledged to the external broker, refused ones too."),
+		m.commands.collector("hub_bridge_commands_total", "Commands given to the external broker."),
+		m.connects.collector("hub_bridge_connects_total", "Connections made to the external broker."),
+		gauge("hub_bridge_connected", "1 while the external broker is connected and has granted the subscriptions.", connected),
+		gauge("hub_bridge_inflight", "Messages received and not yet acknowledged.", inflight),
+	)
+}
+
+// registered takes its collectors back when their owner ends.
+type registered struct {
+	to         prometheus.Registerer
+	collectors []prometheus.Collector
+}
+
+func (r *registered) register(to prometheus.Registerer, collectors ...prometheus.Collector) error {
+	if to == nil {
+		return nil
+	}
+	r.to = to
+	for _, c := range collectors {
+		if err := to.Register(c); err != nil {
+			r.unregister()
+			return err
+		}
+		r.collectors = append(r.collectors, c)
+	}
+	return nil
+}
+
+func (r *registered) unregister() {
+	for _, c := range r.collectors {
+		r.to.Unregister(c)
+	}
+	r.collectors = nil
+}
+
+func gauge(name, help string, value func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+}

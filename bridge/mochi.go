@@ -1,0 +1,160 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// mochi is the engine made of github.com/mochi-mqtt/server. Our listeners, commands, acknowledgements of refused
+// messages and sessions' bounds take the place of its own; it reads and writes packets, keeps QoS 2 and subscriptions.
+type mochi struct {
+	server *mqtt.Server
+	rules  rules
+	cfg    BrokerConfig
+
+	mu   sync.Mutex
+	kept map[string][]string // device: its client ids as mochi knows them, the oldest first
+}
+
+// sysInterval is how often mochi publishes $SYS topics, which no device may read; it stops the world for it.
+const sysInterval = 24 * time.Hour
+
+func newMochi(cfg BrokerConfig, r rules, log *slog.Logger) (*mochi, error) {
+	capabilities := mqtt.NewDefaultServerCapabilities()
+	capabilities.MaximumClients = math.MaxInt64
+	capabilities.MaximumMessageExpiryInterval = int64(cfg.SessionExpiry / time.Second)
+	capabilities.MaximumClientWritesPending = commandQueue // its own queue is not used, but made for each client
+	capabilities.MaximumSessionExpiryInterval = uint32(cfg.SessionExpiry / time.Second)
+	capabilities.MaximumPacketSize = uint32(cfg.MaxFrame + packetOverhead)
+	capabilities.ReceiveMaximum = receiveMaximum
+	capabilities.MaximumInflight = receiveMaximum
+	capabilities.TopicAliasMaximum = 0 // with aliases, its checks see an empty topic
+	capabilities.SharedSubAvailable = 0
+	// Retained messages are not kept (all are ignored), yet not refused: mochi would refuse the CONNECT of a device with
+	// a retained will, which much firmware has.
+	capabilities.RetainAvailable = 1
+	capabilities.Compatibilities.NoInheritedPropertiesOnAck = true
+
+	m := &mochi{rules: r, cfg: cfg, kept: map[string][]string{}}
+	m.server = mqtt.New(&mqtt.Options{
+		Capabilities:             capabilities,
+		ClientNetWriteBufferSize: 1 << 10,
+		ClientNetReadBufferSize:  1 << 10,
+		Logger:                   quietLog(log),
+		SysTopicResendInterval:   int64(sysInterval / time.Second),
+	})
+	if err := m.server.AddHook(&mochiHook{mochi: m}, nil); err != nil {
+		return nil, err
+	}
+	if err := m.server.Serve(); err != nil { // no listeners: only its housekeeping
+		return nil, fmt.Errorf("start mochi: %w", err)
+	}
+	return m, nil
+}
+
+func (m *mochi) serve(c *conn) error {
+	err := m.server.EstablishConnection(c.client.origin.Transport, c)
+	if errors.Is(err, packets.ErrPacketTooLarge) && c.client.session != nil {
+		c.client.tooLarge()
+	}
+	return err
+}
+
+func (m *mochi) close() { _ = m.server.Close() }
+
+// remember keeps the newest sessions of a device and drops the others, for mochi bounds how long sessions are kept and
+// not how many.
+func (m *mochi) remember(device, id string) {
+	m.mu.Lock()
+	ids := m.kept[device]
+	for i, known := range ids {
+		if known == id {
+			ids = append(ids[:i], ids[i+1:]...)
+			break
+		}
+	}
+	ids = append(ids, id)
+	var drop []string
+	if len(ids) > keptSessions {
+		drop, ids = ids[:len(ids)-keptSessions], append([]string(nil), ids[len(ids)-keptSessions:]...)
+	}
+	m.kept[device] = ids
+	m.mu.Unlock()
+	for _, old := range drop {
+		if cl, ok := m.server.Clients.Get(old); ok {
+			m.server.UnsubscribeClient(cl)
+			cl.ClearInflights()
+			m.server.Clients.Delete(old)
+			cl.Stop(packets.ErrSessionTakenOver)
+		}
+	}
+}
+
+// forget is called when mochi dropped a session.
+func (m *mochi) forget(id string) {
+	device, _, _ := strings.Cut(id, "/")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := m.kept[device]
+	for i, known := range ids {
+		if known == id {
+			ids = append(ids[:i], ids[i+1:]...)
+			break
+		}
+	}
+	if len(ids) == 0 {
+		delete(m.kept, device)
+		return
+	}
+	m.kept[device] = ids
+}
+
+// mochiPeer is a connected client of mochi.
+type mochiPeer struct {
+	mochi    *mochi
+	client   *mqtt.Client
+	inflight int // the device's Receive Maximum
+}
+
+func (p *mochiPeer) granted(s subject) (qos byte, identifiers []int, ok bool) {
+	for filter, sub := range p.client.State.Subscriptions.GetAll() {
+		if !filterMatches(filter, s) {
+			continue
+		}
+		ok = true
+		qos = max(qos, sub.Qos)
+		if sub.Identifier > 0 {
+			identifiers = append(identifiers, sub.Identifier) // [MQTT-3.3.4-4]
+		}
+	}
+	return qos, identifiers, ok
+}
+
+func (p *mochiPeer) write(out publication) error {
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: out.qos},
+		TopicName:   out.topic, Payload: out.payload, PacketID: out.packetID,
+	}
+	pk.Properties.SubscriptionIdentifier = out.identifiers
+	if out.expiry > 0 {
+		pk.Properties.MessageExpiryInterval = uint32(min(max(1, math.Ceil(out.expiry.Seconds())), math.MaxUint32))
+	}
+	return p.client.WritePacket(pk)
+}
+
+func (p *mochiPeer) disconnect(code reasonCode, reason string) {
+	// The error is the code itself, or tells that the connection was gone already.
+	_ = p.mochi.server.DisconnectClient(p.client, packets.Code{Code: byte(code), Reason: reason})
+}
+
+func (p *mochiPeer) limits() (maxPacket, inflight int, expiry bool) {
+	return int(p.client.Properties.Props.MaximumPacketSize), p.inflight, p.client.Properties.ProtocolVersion == 5
+}

@@ -1,0 +1,58 @@
+package bridge
+
+import "telemetryhub/wire"
+
+// reasonCode is an MQTT 5 reason code (section 2.4).
+type reasonCode byte
+
+const (
+	codeUnspecified      reasonCode = 0x80
+	codeImplementation   reasonCode = 0x83
+	codeBadCredentials   reasonCode = 0x86
+	codeNotAuthorized    reasonCode = 0x87
+	codeUnavailable      reasonCode = 0x88
+	codeBusy             reasonCode = 0x89
+	codeBanned           reasonCode = 0x8A
+	codeShuttingDown     reasonCode = 0x8B
+	codeKeepAliveTimeout reasonCode = 0x8D
+	codeTakenOver        reasonCode = 0x8E
+	codePacketTooLarge   reasonCode = 0x95
+	codeAdministrative   reasonCode = 0x98
+	codePayloadFormat    reasonCode = 0x99
+)
+
+// connack311 turns a CONNACK's reason code into a return code of MQTT 3.1.1 (table 3.1).
+func connack311(code reasonCode) byte {
+	switch code {
+	case 0x84: // unsupported protocol version
+		return 1
+	case codeUnspecified, 0x85: // client identifier not valid, which mochi calls unspecified when it is empty
+		return 2
+	case codeUnavailable, codeBusy:
+		return 3
+	case codeBadCredentials:
+		return 4
+	}
+	return 5
+}
+
+// disconnectCode turns a close code of the hub's own connection into the reason of a DISCONNECT.
+func disconnectCode(closeCode int) reasonCode {
+	switch closeCode {
+	case wire.CloseReplaced:
+		return codeTakenOver
+	case wire.CloseNoPong:
+		return codeKeepAliveTimeout
+	case wire.CloseRevoked:
+		return codeNotAuthorized
+	case wire.CloseFrozen:
+		return codeBanned
+	case wire.CloseGoingAway, wire.CloseRestart:
+		return codeShuttingDown
+	case wire.CloseOverloaded:
+		return codeBusy
+	case wire.ClosePolicy:
+		return codeAdministrative
+	}
+	return codeUnspecified
+}
