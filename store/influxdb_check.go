@@ -21,10 +21,10 @@ func (s *Store) checkServer(ctx context.Context) error {
 	}
 	version := strings.TrimPrefix(header.Get("X-Influxdb-Version"), "v")
 	switch {
-	case strings.HasPrefix(version, "1."):
-		return s.checkDatabase(ctx)
-	case strings.HasPrefix(version, "2."), version == "" && s.place.org != "": // Cloud tells no version
+	case strings.HasPrefix(version, "2."), !strings.HasPrefix(version, "1.") && s.place.org != "": // Cloud tells no version
 		return s.checkMapping(ctx)
+	case !strings.HasPrefix(version, "3."): // 1.8 built by `go install` says "unknown"
+		return s.checkDatabase(ctx)
 	}
 	// 3 makes a database by the first write; this tells whether the token is good.
 	var config *ConfigError

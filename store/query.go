@@ -69,7 +69,7 @@ func parseCursor(text string) (cursor, error) {
 	left, right, ok := strings.Cut(text, ".")
 	at, err1 := strconv.ParseInt(left, 10, 64)
 	skip, err2 := strconv.Atoi(right)
-	if !ok || err1 != nil || err2 != nil || skip < 0 {
+	if !ok || err1 != nil || err2 != nil || skip < 0 || skip > MaxRows {
 		return cursor{}, &InvalidQueryError{"cursor", "is not one that an answer gave as next"}
 	}
 	return cursor{at, skip}, nil
@@ -236,14 +236,14 @@ func (p *plan) statement() string {
 	if p.hasTo {
 		b.WriteString(" AND time < " + strconv.FormatInt(p.to, 10) + "ms")
 	}
-	if p.Every != 0 {
-		b.WriteString(" GROUP BY time(" + strconv.FormatInt(p.Every.Milliseconds(), 10) + "ms) fill(none)")
-	}
-	if p.Fn == "" || p.Every != 0 {
-		b.WriteString(" ORDER BY time ASC LIMIT " + strconv.Itoa(p.Limit+1))
-		if p.at.skip > 0 {
-			b.WriteString(" OFFSET " + strconv.Itoa(p.at.skip))
-		}
+	switch {
+	case p.Every != 0:
+		b.WriteString(" GROUP BY time(" + strconv.FormatInt(p.Every.Milliseconds(), 10) + "ms) fill(none) ORDER BY time ASC")
+		b.WriteString(" LIMIT " + strconv.Itoa(p.Limit+1))
+	case p.Fn == "":
+		// Each series by itself: the order in which the engine merges rows of equal time differs between pages. The limit
+		// is for each series.
+		b.WriteString(" GROUP BY * ORDER BY time ASC LIMIT " + strconv.Itoa(p.at.skip+p.Limit+1))
 	}
 	return b.String()
 }

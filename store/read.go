@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,17 +40,10 @@ func (s *Store) Query(ctx context.Context, q Query) (Page, error) {
 
 // page makes rows of the engine's columns.
 func (p *plan) page(r result) (Page, error) {
-	var rows []Row
-	for _, series := range r.Series { // without GROUP BY a tag there is one
-		for _, values := range series.Values {
-			row, err := series.row(values, p.prefix())
-			if err != nil {
-				return Page{}, err
-			}
-			rows = append(rows, row)
-		}
+	rows, err := r.rows(p.prefix())
+	if err != nil {
+		return Page{}, err
 	}
-	var page Page
 	if p.Fn != "" && p.Every == 0 {
 		for i := range rows {
 			rows[i].Time = 0
@@ -56,31 +51,28 @@ func (p *plan) page(r result) (Page, error) {
 				rows[i].Time = p.From.UnixMilli()
 			}
 		}
-	} else if len(rows) > p.Limit {
+		return Page{Rows: rows}, nil
+	}
+	rows = rows[min(p.at.skip, len(rows)):]
+	var page Page
+	if len(rows) > p.Limit {
 		page.Next = p.next(rows).String()
 		rows = rows[:p.Limit]
 	}
-	for _, row := range rows {
-		if len(row.Values) > 0 {
-			page.Rows = append(page.Rows, row)
-		}
-	}
+	page.Rows = slices.DeleteFunc(rows, func(r Row) bool { return len(r.Values) == 0 })
 	return page, nil
 }
 
 // next is where the page after these rows begins; rows holds the first row of it.
 func (p *plan) next(rows []Row) cursor {
-	at := cursor{time: rows[p.Limit].Time}
-	if p.Every != 0 {
-		return at // windows have different times
+	next := cursor{time: rows[p.Limit].Time}
+	for i := p.Limit - 1; i >= 0 && rows[i].Time == next.time; i-- {
+		next.skip++
 	}
-	for i := p.Limit - 1; i >= 0 && rows[i].Time == at.time; i-- {
-		at.skip++
+	if next.skip == p.Limit && next.time == p.at.time {
+		next.skip += p.at.skip // the whole page is within the time at which it began
 	}
-	if p.Cursor != "" && at.skip == p.Limit && at.time == p.at.time {
-		at.skip += p.at.skip // the whole page was within one time
-	}
-	return at
+	return next
 }
 
 // prefix is what the engine puts before a field's name when a function was applied to several.
@@ -98,8 +90,33 @@ type result struct {
 }
 
 type series struct {
-	Columns []string `json:"columns"`
-	Values  [][]any  `json:"values"`
+	Tags    map[string]string `json:"tags"`
+	Columns []string          `json:"columns"`
+	Values  [][]any           `json:"values"`
+}
+
+// rows merges the series by time. Rows of equal time stand in the order of their series' tags, so that a cursor can
+// count them.
+func (r result) rows(prefix string) ([]Row, error) {
+	if len(r.Series) > 1 {
+		slices.SortFunc(r.Series, func(a, b series) int { // fmt prints maps sorted by key
+			return strings.Compare(fmt.Sprint(a.Tags), fmt.Sprint(b.Tags))
+		})
+	}
+	var rows []Row
+	for _, series := range r.Series {
+		for _, values := range series.Values {
+			row, err := series.row(values, prefix)
+			if err != nil {
+				return nil, err
+			}
+			rows = append(rows, row)
+		}
+	}
+	if len(r.Series) > 1 {
+		slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(a.Time, b.Time) })
+	}
+	return rows, nil
 }
 
 // row names the values of one row; null is left out.
