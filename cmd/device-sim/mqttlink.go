@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	atMostOnce  = 0
+	atLeastOnce = 1
+)
+
+// publication is a telemetry frame that waits for its PUBACK.
+type publication struct {
+	token mqtt.Token
+	boot  string
+	seq   uint64
+}
+
+// mqttLink is a device's MQTT connection. Each connection has a paho client of its own that neither reconnects nor
+// keeps a session: what is not acknowledged stays in the outbox, and is sent again with its boot and seq.
+type mqttLink struct {
+	device *device
+	client mqtt.Client
+	raw    *rawConn
+
+	sent chan publication // in the order of sending
+	down chan struct{}    // closed when the connection is gone
+	once sync.Once
+
+	cause atomic.Pointer[error]
+}
+
+func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
+	l := &mqttLink{device: dev, sent: make(chan publication, 2*int(dev.out.window)+maxRoundFrames), down: make(chan struct{})}
+	plain := d.broker.Scheme == "tcp" || d.broker.Scheme == "mqtt"
+	options := mqtt.NewClientOptions().
+		AddBroker("tcp://" + d.broker.Host). // TLS is made below, where faults are played
+		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.token).
+		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
+		SetKeepAlive(mqttPing).SetPingTimeout(mqttPing / 2).SetConnectTimeout(dialTimeout).SetWriteTimeout(writeTimeout).
+		SetOrderMatters(false). // a handler may then publish
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.lost(err) }).
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (conn net.Conn, err error) {
+			conn, l.raw, err = d.dial(ctx, d.broker.Host, plain, dev.index, dev.slow)
+			return conn, err
+		})
+	l.client = mqtt.NewClient(options)
+	if err := finished(ctx, l.client.Connect()); err != nil {
+		l.client.Disconnect(0)
+		return nil, fmt.Errorf("MQTT connect: %w", err)
+	}
+	return l, nil
+}
+
+// finished waits for a token's end.
+func finished(ctx context.Context, token mqtt.Token) error {
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *mqttLink) topic(leaf string) string { return "devices/" + l.device.id + "/" + leaf }
+
+func (l *mqttLink) form() frameForm { return formMQTT }
+
+func (l *mqttLink) telemetry(frames []outgoing) error {
+	for _, frame := range frames {
+		payload := append([]byte(nil), frame.payload...) // paho keeps it until the PUBACK
+		published := publication{token: l.client.Publish(l.topic("telemetry"), atLeastOnce, false, payload), boot: frame.boot, seq: frame.seq}
+		select {
+		case l.sent <- published:
+		case <-l.down:
+			return l.why()
+		}
+	}
+	return nil
+}
+
+func (l *mqttLink) answer(payload []byte) error {
+	token := l.client.Publish(l.topic("response"), atLeastOnce, false, payload)
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-l.down:
+		return l.why()
+	}
+}
+
+func (l *mqttLink) inject(telemetry []byte, quiet bool) error {
+	qos := byte(atLeastOnce)
+	if quiet {
+		qos = atMostOnce
+	}
+	l.client.Publish(l.topic("telemetry"), qos, false, telemetry) // whether it arrives is not ours to know
+	return nil
+}
+
+// run subscribes to commands, and then turns PUBACKs into acknowledgements until the connection ends.
+func (l *mqttLink) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, l.close)
+	defer stop()
+	defer l.client.Disconnect(0)
+	subscribing, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	if err := finished(subscribing, l.client.Subscribe(l.topic("command"), atLeastOnce, l.command)); err != nil {
+		l.end(fmt.Errorf("subscribe to commands: %w", err))
+		l.raw.cut()
+		return l.why()
+	}
+	l.device.ready(l, 0)
+	for {
+		select {
+		case published := <-l.sent:
+			select {
+			case <-published.token.Done():
+				if published.token.Error() == nil {
+					l.device.acked(published.boot, published.seq)
+				}
+			case <-l.down:
+				return l.why()
+			}
+		case <-l.down:
+			return l.why()
+		}
+	}
+}
+
+func (l *mqttLink) command(_ mqtt.Client, message mqtt.Message) {
+	var in incoming
+	if err := json.Unmarshal(message.Payload(), &in); err != nil {
+		l.device.fleet.tally.note("the hub sent a command that is not JSON-RPC", err)
+		return
+	}
+	l.device.frame(l, in)
+}
+
+func (l *mqttLink) lost(err error) {
+	if err == nil {
+		err = errors.New("connection lost")
+	}
+	l.end(err)
+}
+
+// end notes the first cause, and wakes whoever waits on the connection.
+func (l *mqttLink) end(cause error) {
+	l.cause.CompareAndSwap(nil, &cause)
+	l.once.Do(func() { close(l.down) })
+}
+
+func (l *mqttLink) why() error { return *l.cause.Load() }
+
+func (l *mqttLink) close() { l.goodbye(errFinished) }
+
+func (l *mqttLink) restart() { l.goodbye(errRebooted) }
+
+func (l *mqttLink) goodbye(cause error) {
+	l.client.Disconnect(100) // ms for what is under way
+	l.end(cause)
+}
+
+func (l *mqttLink) cut(cause error) {
+	l.end(cause)
+	l.raw.cut()
+}
+
+func (l *mqttLink) abandon() {
+	l.end(errAbandoned)
+	l.raw.abandon()
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"telemetryhub/wire"
+)
+
+const subprotocol = "hub.v1+json"
+
+// maxIncoming bounds a frame from the hub; a device's memory is small.
+const maxIncoming = 1 << 20
+
+// wssDialer holds what the WebSocket connections share.
+type wssDialer struct {
+	writeBuffers *sync.Pool
+	writeSize    int
+}
+
+func newWSSDialer(batch int) *wssDialer {
+	// A frame that fits into the buffer goes out as one WebSocket frame.
+	return &wssDialer{writeBuffers: &sync.Pool{}, writeSize: min(64<<10, 512+160*batch)}
+}
+
+// wssLink is a device's WebSocket connection.
+type wssLink struct {
+	device *device
+	conn   *websocket.Conn
+	raw    *rawConn
+
+	writing sync.Mutex // gorilla allows one writer
+
+	cause  atomic.Pointer[error] // why this side ended it
+	silent time.Time             // owned by the reader: when the read deadline was last moved
+}
+
+// refusedError is an upgrade that the hub refused.
+type refusedError struct {
+	status int
+	detail string
+	after  time.Duration // of Retry-After
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("the hub refused the connection: %d %s %s", e.status, http.StatusText(e.status), e.detail)
+}
+
+func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {
+	l := &wssLink{device: dev}
+	address := d.hub.Host
+	if d.hub.Port() == "" {
+		address = net.JoinHostPort(d.hub.Hostname(), map[string]string{"https": "443", "http": "80"}[d.hub.Scheme])
+	}
+	plain := d.hub.Scheme == "http"
+	open := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		conn, l.raw, err = d.dial(ctx, address, plain, dev.index, dev.slow)
+		return conn, err
+	}
+	dialer := websocket.Dialer{
+		NetDialContext: open, NetDialTLSContext: open,
+		HandshakeTimeout: dialTimeout, Subprotocols: []string{subprotocol},
+		ReadBufferSize: 1024, WriteBufferSize: d.wss.writeSize, WriteBufferPool: d.wss.writeBuffers,
+	}
+	target := url.URL{Scheme: "wss", Host: d.hub.Host, Path: d.hub.Path + "/connect/" + dev.id}
+	if plain {
+		target.Scheme = "ws"
+	}
+	conn, resp, err := dialer.DialContext(ctx, target.String(), http.Header{"Authorization": {"Bearer " + dev.token}})
+	if err != nil {
+		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
+			return nil, readRefusal(resp)
+		}
+		return nil, err
+	}
+	if got := conn.Subprotocol(); got != subprotocol {
+		_ = conn.Close() // nothing was said on it
+		return nil, fmt.Errorf("the hub chose subprotocol %q, offered was %s", got, subprotocol)
+	}
+	l.conn = conn
+	conn.SetReadLimit(maxIncoming)
+	ping := conn.PingHandler()
+	conn.SetPingHandler(func(data string) error {
+		l.alive()
+		return ping(data)
+	})
+	return l, nil
+}
+
+func readRefusal(resp *http.Response) error {
+	refused := &refusedError{status: resp.StatusCode}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // gorilla keeps the first KB; a cut one tells less, no more
+	var problem struct {
+		Detail       string `json:"detail"`
+		RetryAfterMs int64  `json:"retry_after_ms"`
+	}
+	if json.Unmarshal(body, &problem) == nil {
+		refused.detail = problem.Detail
+		refused.after = time.Duration(problem.RetryAfterMs) * time.Millisecond
+	}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && refused.after == 0 {
+		refused.after = time.Duration(seconds) * time.Second
+	}
+	return refused
+}
+
+func (l *wssLink) form() frameForm { return formWSS }
+
+func (l *wssLink) telemetry(frames []outgoing) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	if len(frames) > 1 {
+		l.raw.cork()
+	}
+	for _, frame := range frames {
+		if err := l.conn.WriteMessage(websocket.TextMessage, frame.payload); err != nil {
+			return err
+		}
+	}
+	if len(frames) > 1 {
+		return l.raw.uncork()
+	}
+	return nil
+}
+
+func (l *wssLink) answer(payload []byte) error { return l.write(payload) }
+
+func (l *wssLink) inject(telemetry []byte, _ bool) error {
+	form := l.form()
+	frame := append([]byte(form.before), telemetry...)
+	return l.write(append(frame, form.after...))
+}
+
+func (l *wssLink) write(frame []byte) error {
+	return l.telemetry([]outgoing{{payload: frame}})
+}
+
+// run says hello, and then reads until the connection ends.
+func (l *wssLink) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, l.close)
+	defer stop()
+	defer func() { _ = l.conn.Close() }() // read or write told the reason already
+	if err := l.conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return l.why(err)
+	}
+	if err := l.write(l.device.helloFrame()); err != nil {
+		return l.why(fmt.Errorf("say hello: %w", err))
+	}
+	buf := make([]byte, 0, 512)
+	for {
+		_, reader, err := l.conn.NextReader()
+		if err != nil {
+			return l.why(err)
+		}
+		if buf, err = readInto(buf[:0], reader); err != nil {
+			return l.why(err)
+		}
+		if !l.silent.IsZero() {
+			l.alive()
+		}
+		l.frame(buf)
+	}
+}
+
+// alive moves the read deadline, at most every few seconds, as that costs more than a frame.
+func (l *wssLink) alive() {
+	if now := time.Now(); now.Sub(l.silent) > silenceLimit/20 {
+		l.silent = now
+		_ = l.conn.SetReadDeadline(now.Add(silenceLimit)) // fails on a closed connection only, and the reader finds out
+	}
+}
+
+func readInto(buf []byte, reader io.Reader) ([]byte, error) {
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := reader.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
+
+func (l *wssLink) frame(data []byte) {
+	if boot, seq, ok := parseAck(data); ok {
+		l.device.acked(string(boot), seq)
+		return
+	}
+	var in incoming
+	if err := json.Unmarshal(data, &in); err != nil {
+		l.device.fleet.tally.note("the hub sent a frame that is not JSON-RPC", err)
+		return
+	}
+	if string(in.ID) == helloID && in.Method == "" {
+		l.silent = time.Now().Add(-silenceLimit)
+		l.alive()
+		l.device.welcomed(l, in)
+		return
+	}
+	l.device.frame(l, in)
+}
+
+// why gives the reason for the end: this side's if it was its will, else the close frame's or the error.
+func (l *wssLink) why(err error) error {
+	if own := l.cause.Load(); own != nil {
+		return *own
+	}
+	return err
+}
+
+func (l *wssLink) end(cause error) { l.cause.CompareAndSwap(nil, &cause) }
+
+func (l *wssLink) close() { l.goodbye(errFinished) }
+
+func (l *wssLink) restart() { l.goodbye(errRebooted) }
+
+func (l *wssLink) goodbye(cause error) {
+	l.end(cause)
+	_ = l.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
+	l.raw.cut() // the goodbye was said or could not be
+}
+
+func (l *wssLink) cut(cause error) {
+	l.end(cause)
+	l.raw.cut()
+}
+
+func (l *wssLink) abandon() {
+	l.end(errAbandoned)
+	l.raw.abandon()
+}
+
+// retryAfter is what the hub asked for when it ended or refused the connection; 0 if nothing.
+func retryAfter(err error) time.Duration {
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		return refused.after
+	}
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != wire.CloseRestart && closed.Code != wire.CloseOverloaded {
+		return 0
+	}
+	var reason struct {
+		RetryAfterMs int64 `json:"retry_after_ms"`
+	}
+	if json.Unmarshal([]byte(closed.Text), &reason) != nil || reason.RetryAfterMs < 0 {
+		return 0
+	}
+	return time.Duration(reason.RetryAfterMs) * time.Millisecond
+}
