@@ -1,0 +1,166 @@
+package main
+
+import (
+	"time"
+
+	"telemetryhub/auth"
+)
+
+// Config is the hub's configuration: one section per part. configs/hub.yaml shows each key with its default.
+type Config struct {
+	Data     string         `yaml:"data"`   // folder for all that the hub keeps; relative to the working folder
+	Listen   string         `yaml:"listen"` // HOST:PORT of the TLS port: devices, API, dashboard
+	TLS      auth.TLSConfig `yaml:"tls"`
+	HTTP     HTTPConfig     `yaml:"http"`
+	Devices  DevicesConfig  `yaml:"devices"`
+	Ingest   IngestConfig   `yaml:"ingest"`
+	Store    StoreConfig    `yaml:"store"`
+	NATS     NATSConfig     `yaml:"nats"`
+	Commands CommandsConfig `yaml:"commands"`
+	MQTT     MQTTConfig     `yaml:"mqtt"`
+	Bridge   BridgeConfig   `yaml:"bridge"`
+	Log      LogConfig      `yaml:"log"`
+}
+
+// HTTPConfig is the plain listener for a proxy on the same machine.
+type HTTPConfig struct {
+	Listen string `yaml:"listen"` // loopback only; empty: none
+}
+
+// DevicesConfig bounds what one device may ask of the hub.
+type DevicesConfig struct {
+	MaxFrame         Size          `yaml:"max_frame"`         // largest frame that is read whole
+	Keepalive        time.Duration `yaml:"keepalive"`         // longest silence before the hub pings
+	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
+	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: twice the number of processors
+}
+
+// IngestConfig is the way from the accepted reading to the store.
+type IngestConfig struct {
+	Keep        time.Duration `yaml:"keep"`         // how long a reading waits for an absent store
+	KeepBytes   Size          `yaml:"keep_bytes"`   // and how much may wait
+	BatchLines  int           `yaml:"batch_lines"`  // one write to the store
+	BatchAge    time.Duration `yaml:"batch_age"`    // longest wait for a batch to fill
+	PastLimit   time.Time     `yaml:"past_limit"`   // readings measured before are quarantined
+	FutureLimit time.Duration `yaml:"future_limit"` // readings from further ahead are quarantined
+}
+
+// StoreConfig says where readings end up.
+type StoreConfig struct {
+	Kind        string         `yaml:"kind"`        // embedded or influxdb
+	Measurement string         `yaml:"measurement"` // unless the reading says otherwise
+	Retention   time.Duration  `yaml:"retention"`   // of the embedded store; 0: for ever
+	InfluxDB    InfluxDBConfig `yaml:"influxdb"`
+}
+
+// InfluxDBConfig reaches an InfluxDB server.
+type InfluxDBConfig struct {
+	URL       string        `yaml:"url"`
+	Org       string        `yaml:"org"`
+	Bucket    string        `yaml:"bucket"` // 1.x: DATABASE/RETENTIONPOLICY
+	Token     Secret        `yaml:"token"`  // 1.x: USER:PASSWORD
+	TokenFile string        `yaml:"token_file"`
+	Timeout   time.Duration `yaml:"timeout"`
+	Gzip      bool          `yaml:"gzip"`
+}
+
+// NATSConfig reaches an external NATS cluster.
+type NATSConfig struct {
+	URL             string `yaml:"url"` // several by commas; empty: the embedded server
+	CredentialsFile string `yaml:"credentials_file"`
+	CAFile          string `yaml:"ca_file"`
+}
+
+// CommandsConfig holds the defaults and bounds of commands.
+type CommandsConfig struct {
+	Timeout   time.Duration `yaml:"timeout"` // for the answer
+	Expires   time.Duration `yaml:"expires"` // for the start
+	Keep      time.Duration `yaml:"keep"`    // how long the ledger remembers
+	MaxParams Size          `yaml:"max_params"`
+}
+
+// MQTTConfig is the embedded broker.
+type MQTTConfig struct {
+	Listen        string        `yaml:"listen"`         // MQTT over TLS; empty (or "off"): none
+	PlainListen   string        `yaml:"plain_listen"`   // without TLS; empty (or "off"): none
+	PlainAnywhere bool          `yaml:"plain_anywhere"` // allows plain_listen on other addresses than loopback
+	MaxPacket     Size          `yaml:"max_packet"`
+	SessionExpiry time.Duration `yaml:"session_expiry"` // how long the broker keeps the session of an absent client
+}
+
+// BridgeConfig lists the external brokers.
+type BridgeConfig struct {
+	Brokers []BrokerConfig `yaml:"brokers"`
+}
+
+// BrokerConfig reaches one external MQTT broker.
+type BrokerConfig struct {
+	Name         string `yaml:"name"`
+	URL          string `yaml:"url"` // scheme tcp, ssl, ws or wss
+	Username     string `yaml:"username"`
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+	CAFile       string `yaml:"ca_file"`
+	ClientID     string `yaml:"client_id"` // empty: telemetryhub-NAME
+	TopicsPrefix string `yaml:"topics_prefix"`
+	QoS          int    `yaml:"qos"`
+	CleanSession bool   `yaml:"clean_session"`
+}
+
+// LogConfig says what the hub tells about itself.
+type LogConfig struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // text or json
+}
+
+// defaults fills a broker of the list before its keys are read.
+func (b *BrokerConfig) defaults() {
+	b.TopicsPrefix = "devices"
+	b.QoS = 1
+}
+
+// defaultConfig is the hub without any configuration: everything embedded.
+func defaultConfig() Config {
+	return Config{
+		Data:   "./data",
+		Listen: ":8443",
+		Devices: DevicesConfig{
+			MaxFrame:         64 << 10,
+			Keepalive:        45 * time.Second, // below the 60 s at which common proxies cut
+			WriteTimeout:     10 * time.Second,
+			HandshakeTimeout: 10 * time.Second,
+		},
+		Ingest: IngestConfig{
+			Keep:        24 * time.Hour,
+			KeepBytes:   4 << 30,
+			BatchLines:  5000,
+			BatchAge:    250 * time.Millisecond,
+			PastLimit:   time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC),
+			FutureLimit: 10 * time.Minute,
+		},
+		Store: StoreConfig{
+			Kind:        storeEmbedded,
+			Measurement: "telemetry",
+			InfluxDB:    InfluxDBConfig{Timeout: 30 * time.Second},
+		},
+		Commands: CommandsConfig{
+			Timeout:   30 * time.Second,
+			Expires:   24 * time.Hour,
+			Keep:      30 * 24 * time.Hour,
+			MaxParams: 64 << 10,
+		},
+		MQTT: MQTTConfig{
+			Listen:        ":8883",
+			MaxPacket:     256 << 10,
+			SessionExpiry: 24 * time.Hour,
+		},
+		Log: LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// LoadConfig reads a configuration file, with secrets from the environment, over the defaults. Without a path it returns
+// the defaults. A *ConfigError holds all faults at once.
+func LoadConfig(path string, getenv func(string) string) (Config, error) {
+	return flags{Config: path}.load(getenv)
+}

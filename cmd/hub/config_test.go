@@ -1,0 +1,355 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+const samples = "../../configs"
+
+// noEnvironment is the environment of a test that sets nothing.
+func noEnvironment(string) string { return "" }
+
+func environment(variables map[string]string) func(string) string {
+	return func(name string) string { return variables[name] }
+}
+
+// writeConfig puts a configuration into a file named hub.yaml.
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "hub.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// wantFaults loads a configuration that must be refused, with these faults and no other, by line and key.
+func wantFaults(t *testing.T, text string, want ...string) {
+	t.Helper()
+	path := writeConfig(t, text)
+	_, err := LoadConfig(path, noEnvironment)
+	var configErr *ConfigError
+	if !errors.As(err, &configErr) {
+		t.Fatalf("error = %v, want a *ConfigError", err)
+	}
+	got := strings.Split(strings.ReplaceAll(err.Error(), path, "hub.yaml"), "\n")
+	if !slices.Equal(got, want) {
+		t.Errorf("faults:\n\t%s\nwant:\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func TestEverySampleIsValid(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(samples, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("samples: %v, %v", files, err)
+	}
+	for _, file := range files {
+		if _, err := LoadConfig(file, noEnvironment); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestHubYAMLIsTheDefaults(t *testing.T) {
+	got, err := LoadConfig(filepath.Join(samples, "hub.yaml"), noEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The file writes empty lists where the defaults have none.
+	got.TLS.Names, got.Bridge.Brokers = nil, nil
+	if want := defaultConfig(); !reflect.DeepEqual(got, want) {
+		t.Errorf("configs/hub.yaml:\n%+v\ndefaults:\n%+v", got, want)
+	}
+	none, err := LoadConfig("", noEnvironment)
+	if err != nil || !reflect.DeepEqual(none, defaultConfig()) {
+		t.Errorf("no file: %+v, %v", none, err)
+	}
+}
+
+// TestSamplesShowEveryKey looks that each key stands in a sample, with a comment before it or beside it.
+func TestSamplesShowEveryKey(t *testing.T) {
+	shown := map[string]bool{}
+	for _, name := range []string{"hub.yaml", "bridge.yaml"} {
+		data, err := os.ReadFile(filepath.Join(samples, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var document yaml.Node
+		if err := yaml.Load(data, &document); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(data), "\n")
+		commented := func(line int) bool { // from 1
+			return line >= 2 && strings.Contains(lines[line-2], "#")
+		}
+		var walk func(node *yaml.Node, path string)
+		walk = func(node *yaml.Node, path string) {
+			switch node.Kind {
+			case yaml.SequenceNode:
+				for _, item := range node.Content {
+					walk(item, path)
+				}
+			case yaml.MappingNode:
+				for i := 0; i+1 < len(node.Content); i += 2 {
+					key, value := node.Content[i], node.Content[i+1]
+					full := joinKey(path, key.Value)
+					shown[full] = true
+					if value.Kind == yaml.ScalarNode && !commented(key.Line) {
+						t.Errorf("%s:%d: %s has no comment above it", name, key.Line, full)
+					}
+					walk(value, full)
+				}
+			}
+		}
+		walk(document.Content[0], "")
+	}
+	want := configKeys(reflect.TypeFor[Config](), "")
+	for _, key := range want {
+		if !shown[key] {
+			t.Errorf("%s is in no sample", key)
+		}
+	}
+	if len(shown) != len(want) {
+		t.Errorf("the samples show %d keys, there are %d: %v", len(shown), len(want), slices.Sorted(maps.Keys(shown)))
+	}
+}
+
+func TestAllFaultsAtOnceWithLines(t *testing.T) {
+	wantFaults(t, `# a comment
+data: ""
+liste: ":8443"
+devices:
+  keepalive: fast
+  max_frame: 64 lightyears
+  max_handshake: 5
+  write_timeout: [1s]
+keepalive: 10s
+ingest:
+  batch_lines: 5000.5
+  past_limit: yesterday
+  keep: 1s
+store:
+  kind: oracle
+  influxdb: http://localhost
+mqtt: {listen: "8883", plain_anywhere: yes}
+bridge:
+  brokers:
+    - name: plant
+      url: tcp://localhost
+      qos: 3
+      passwort: x
+    - name: plant
+      url: file:///etc/passwd
+log:
+  level: loud
+  format: text
+  format: json
+`,
+		`hub.yaml:2: data: must name a folder`,
+		`hub.yaml:3: liste: unknown key; did you mean listen?`,
+		`hub.yaml:5: devices.keepalive: "fast" is not a duration; write it like 250ms, 45s, 10m or 24h`,
+		`hub.yaml:6: devices.max_frame: "64 lightyears" is not a size; write it like 64KiB, 4GiB or as a number of bytes`,
+		`hub.yaml:7: devices.max_handshake: unknown key; did you mean devices.max_handshakes?`,
+		`hub.yaml:8: devices.write_timeout: must be one value, not a list`,
+		`hub.yaml:9: keepalive: unknown key; did you mean devices.keepalive?`,
+		`hub.yaml:11: ingest.batch_lines: "5000.5" is not a whole number`,
+		`hub.yaml:12: ingest.past_limit: "yesterday" is not a date; write it like 2000-01-01 or 2000-01-01T00:00:00Z`,
+		`hub.yaml:13: ingest.keep: 1s is too small: at least 1m0s`,
+		`hub.yaml:15: store.kind: "oracle" is not one of embedded, influxdb`,
+		`hub.yaml:16: store.influxdb: must be a section with keys of its own, not the value "http://localhost"`,
+		`hub.yaml:17: mqtt.plain_anywhere: "yes" is neither true nor false`,
+		`hub.yaml:17: mqtt.listen: "8883" is not HOST:PORT; write it like :8443 or 127.0.0.1:8443`,
+		`hub.yaml:22: bridge.brokers[0].qos: 3 is too large: at most 2`,
+		`hub.yaml:23: bridge.brokers[0].passwort: unknown key; did you mean bridge.brokers.password?`,
+		`hub.yaml:24: bridge.brokers[1].name: "plant" is already the name of bridge.brokers[0]`,
+		`hub.yaml:25: bridge.brokers[1].url: is not a URL of the form tcp://HOST:PORT (schemes: tcp, ssl, ws, wss)`,
+		`hub.yaml:27: log.level: "loud" is not one of debug, info, warn, error`,
+		`hub.yaml:29: log.format: is set twice; the first is on line 28`,
+	)
+}
+
+func TestFaultsOfMeaning(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	for name, test := range map[string]struct{ text, want string }{
+		"plain HTTP for all":       {"http:\n  listen: 0.0.0.0:80", `hub.yaml:2: http.listen: "0.0.0.0:80" is not a loopback address: this listener has no TLS and is for a proxy on the same machine; write it like 127.0.0.1:8080`},
+		"plain HTTP without host":  {"http:\n  listen: :80", `hub.yaml:2: http.listen: ":80" is not a loopback address: this listener has no TLS and is for a proxy on the same machine; write it like 127.0.0.1:8080`},
+		"plain MQTT for all":       {"mqtt:\n  plain_listen: :1883", `hub.yaml:2: mqtt.plain_listen: ":1883" is not a loopback address: devices would send their tokens unencrypted; if that is meant, set mqtt.plain_anywhere: true`},
+		"one address twice":        {"listen: :1\nmqtt:\n  listen: :1", `hub.yaml:3: mqtt.listen: :1 is already the address of listen`},
+		"port out of range":        {"listen: :65536", `hub.yaml:1: listen: ":65536" is not HOST:PORT; write it like :8443 or 127.0.0.1:8443`},
+		"frame too small":          {"devices:\n  max_frame: 1023", `hub.yaml:2: devices.max_frame: 1023 is too small: at least 1KiB`},
+		"frame too large":          {"devices:\n  max_frame: 17MiB", `hub.yaml:2: devices.max_frame: 17MiB is too large: at most 16MiB`},
+		"influx without url":       {"store:\n  kind: influxdb\n  influxdb:\n    bucket: b", `hub.yaml:3: store.influxdb.url: is needed with store.kind: influxdb; write it like http://127.0.0.1:8086`},
+		"influx without bucket":    {"store:\n  kind: influxdb\n  influxdb:\n    url: http://a:1", `hub.yaml:3: store.influxdb.bucket: is needed with store.kind: influxdb`},
+		"key without certificate":  {"tls:\n  key_file: /dev/null", `hub.yaml:1: tls.cert_file: is needed with tls.key_file`},
+		"certificate missing":      {"tls:\n  cert_file: " + missing + "\n  key_file: /dev/null", `hub.yaml:2: tls.cert_file: open ` + missing + `: no such file or directory`},
+		"impossible name":          {"tls:\n  names:\n    - ok.example\n    - a b", `hub.yaml:4: tls.names[1]: "a b" is neither a DNS name nor an IP address`},
+		"token twice":              {"store:\n  influxdb:\n    token: a\n    token_file: b", `hub.yaml:4: store.influxdb.token_file: is set beside store.influxdb.token: only one of them can count`},
+		"token file missing":       {"store:\n  influxdb:\n    token_file: " + missing, `hub.yaml:3: store.influxdb.token_file: open ` + missing + `: no such file or directory`},
+		"token file empty":         {"store:\n  influxdb:\n    token_file: /dev/null", `hub.yaml:3: store.influxdb.token_file: /dev/null is empty`},
+		"password without user":    {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', password: c}", `hub.yaml:3: bridge.brokers[0].password: needs a username: MQTT 3.1.1 allows no password without one`},
+		"broker without url":       {"bridge:\n  brokers:\n    - name: a", `hub.yaml:3: bridge.brokers[0].url: is needed; write it like tcp://HOST:PORT`},
+		"retention of a server":    {"store:\n  kind: influxdb\n  retention: 24h\n  influxdb: {url: 'http://a', bucket: b}", `hub.yaml:3: store.retention: is for the embedded store; with InfluxDB the bucket has its own retention`},
+		"nats over http":           {"nats:\n  url: nats://a,http://b", `hub.yaml:2: nats.url: is not a URL of the form nats://HOST:PORT (schemes: nats, tls, ws, wss)`},
+		"no list of names":         {"tls:\n  names: a", `hub.yaml:2: tls.names: must be a list, not the value "a"`},
+		"a list for a section":     {"tls: [a]", `hub.yaml:1: tls: must be a section with keys of its own, not a list`},
+		"not a map at all":         {"- a", `hub.yaml:1: must be a section with keys of its own, not a list`},
+		"a size beyond 64 bits":    {"ingest:\n  keep_bytes: 99999999TiB", `hub.yaml:2: ingest.keep_bytes: "99999999TiB" is not a size; write it like 64KiB, 4GiB or as a number of bytes`},
+		"a number beyond 64 bits":  {"devices:\n  max_handshakes: 99999999999999999999", `hub.yaml:2: devices.max_handshakes: 99999999999999999999 is out of range`},
+		"negative duration":        {"devices:\n  keepalive: -1s", `hub.yaml:2: devices.keepalive: -1s is too small: at least 1s`},
+		"duration without unit":    {"devices:\n  keepalive: 45", `hub.yaml:2: devices.keepalive: "45" is not a duration; write it like 250ms, 45s, 10m or 24h`},
+		"no suggestion fits":       {"zzzzzzzz: 1", `hub.yaml:1: zzzzzzzz: unknown key`},
+		"a second document":        {"listen: :1\n---\nlisten: :2", `hub.yaml:2: a second document begins here; a configuration is one document`},
+		"a file that is not YAML":  {"listen: :1\ndata: 'x", `hub.yaml:2: is not YAML: while scanning a quoted scalar: found unexpected end of stream`},
+		"tabs":                     {"devices:\n\tkeepalive: 1s", `hub.yaml:2: is not YAML: while scanning for the next token: found character that cannot start any token`},
+		"time beyond what a store": {"ingest:\n  past_limit: 1500-01-01", `hub.yaml:2: ingest.past_limit: 1500-01-01 is outside of what a store can hold, 1678 to 2261`},
+		"empty measurement":        {"store:\n  measurement: ''", `hub.yaml:2: store.measurement: "" cannot be the name of a measurement`},
+		"wildcard in the prefix":   {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', topics_prefix: '#'}", `hub.yaml:3: bridge.brokers[0].topics_prefix: "#" is not a beginning of topics: no + or #, no / at its ends; write it like devices`},
+	} {
+		t.Run(name, func(t *testing.T) { wantFaults(t, test.text, test.want) })
+	}
+}
+
+func TestValuesAreRead(t *testing.T) {
+	cfg, err := LoadConfig(writeConfig(t, `
+data: /var/lib/hub
+devices:            # the whole section is commented out
+  # keepalive: 5s
+ingest: {keep_bytes: 2GB, past_limit: "2020-05-06T07:08:09Z", batch_age: 1s}
+mqtt:
+  listen: off
+  plain_listen: localhost:1883
+store: &store
+  retention: 0
+bridge:
+  brokers:
+    - name: plant-1
+      url: ssl://broker.example:8883
+      username: hub
+      password: 0123
+`), noEnvironment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	want.Data = "/var/lib/hub"
+	want.Ingest.KeepBytes = 2_000_000_000
+	want.Ingest.PastLimit = time.Date(2020, time.May, 6, 7, 8, 9, 0, time.UTC)
+	want.Ingest.BatchAge = time.Second
+	want.MQTT.Listen = ""
+	want.MQTT.PlainListen = "localhost:1883"
+	want.Bridge.Brokers = []BrokerConfig{{
+		Name: "plant-1", URL: "ssl://broker.example:8883", Username: "hub", Password: "0123", TopicsPrefix: "devices", QoS: 1,
+	}}
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("read %+v\nwant %+v", cfg, want)
+	}
+	if _, err := LoadConfig(writeConfig(t, "# nothing but a comment\n"), noEnvironment); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestSecretsFromFilesAndEnvironment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("file-secret \r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := writeConfig(t, "store:\n  influxdb:\n    token_file: "+file+
+		"\nbridge:\n  brokers:\n    - {name: plant-1, url: 'tcp://b', username: u, password: inline-secret}\n    - {name: b, url: 'tcp://b', username: u, password_file: "+file+"}\n")
+	for name, test := range map[string]struct {
+		env                 map[string]string
+		token, plant, other string
+	}{
+		"files":       {nil, "file-secret ", "inline-secret", "file-secret "},
+		"environment": {map[string]string{"HUB_INFLUX_TOKEN": "secret-t", "HUB_BRIDGE_PLANT_1_PASSWORD": "secret-p", "HUB_BRIDGE_B_PASSWORD": "secret-q"}, "secret-t", "secret-p", "secret-q"},
+	} {
+		cfg, err := LoadConfig(path, environment(test.env))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{string(cfg.Store.InfluxDB.Token), string(cfg.Bridge.Brokers[0].Password), string(cfg.Bridge.Brokers[1].Password)}
+		if want := []string{test.token, test.plant, test.other}; !slices.Equal(got, want) {
+			t.Errorf("%s: secrets %q, want %q", name, got, want)
+		}
+		wantHidden(t, cfg, got)
+	}
+}
+
+// wantHidden prints the configuration in every way a program may, and looks for its secrets.
+func wantHidden(t *testing.T, cfg Config, secrets []string) {
+	t.Helper()
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "%v %+v %#v %s %q\n", cfg, cfg, cfg, cfg.Store.InfluxDB.Token, cfg.Store.InfluxDB.Token)
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "cfg", cfg, "token", cfg.Store.InfluxDB.Token)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "cfg", cfg, "token", cfg.Store.InfluxDB.Token)
+	if err := json.NewEncoder(&out).Encode(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range secrets {
+		if at := strings.Index(out.String(), secret); at >= 0 {
+			t.Errorf("%q is printed: …%s", secret, out.String()[max(0, at-40):at+len(secret)])
+		}
+	}
+}
+
+func TestUnreadableFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := LoadConfig(path, noEnvironment)
+	if want := path + ": cannot be read: no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("error = %v, want %s", err, want)
+	}
+	huge := writeConfig(t, strings.Repeat("#", maxConfigFile+1))
+	if _, err := LoadConfig(huge, noEnvironment); err == nil || !strings.Contains(err.Error(), "larger than 1MiB") {
+		t.Errorf("a huge file: %v", err)
+	}
+}
+
+func TestSizeIsReadAsItIsWritten(t *testing.T) {
+	for _, size := range []Size{0, 1, 1023, 1 << 10, 64 << 10, 1500, 1 << 20, 3 << 30, 5 << 40} {
+		if got, err := parseSize(size.String()); err != nil || got != size {
+			t.Errorf("%d is written %s and read %d, %v", int64(size), size, got, err)
+		}
+	}
+	for text, want := range map[string]Size{"0": 0, "12": 12, "12B": 12, "3 kB": 3000, "2TB": 2e12, "1TiB": 1 << 40} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("%q = %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "B", "-1", "1.5GiB", "1K", "1kib", "0x10", "9223372036854775808", "8388608TiB"} {
+		if got, err := parseSize(bad); err == nil {
+			t.Errorf("%q was read as %d", bad, got)
+		}
+	}
+}
+
+func FuzzDecodeConfig(f *testing.F) {
+	for _, name := range []string{"hub.yaml", "bridge.yaml"} {
+		data, err := os.ReadFile(filepath.Join(samples, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("a: &x [*x]"))
+	f.Add([]byte("bridge: &b {brokers: [*b]}\n<<: *b"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg := defaultConfig()
+		faults := &faultList{lines: map[string]int{}, flags: map[string]string{}}
+		decodeConfig(data, &cfg, faults)
+		cfg.normalize()
+		_ = faults.err("fuzz")
+	})
+}

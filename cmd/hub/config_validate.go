@@ -1,0 +1,263 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"telemetryhub/auth"
+)
+
+// Values of keys that are one of a few words.
+const (
+	storeEmbedded = "embedded"
+	storeInfluxDB = "influxdb"
+)
+
+// Bounds of values. A frame above 16 MiB is not even read past (close code 1009), so no limit can lie above.
+const (
+	minFrame    Size = 1 << 10
+	maxFrame    Size = 16 << 20
+	minKeep     Size = 16 << 20 // room for the batches in flight
+	maxLines         = 100_000
+	maxDuration      = 100 * 365 * 24 * time.Hour
+)
+
+// validate notes every value that cannot be meant.
+func (c *Config) validate(faults *faultList) {
+	if c.Data == "" {
+		faults.add("data", "must name a folder")
+	}
+	c.validateListeners(faults)
+	c.validateTLS(faults)
+	c.validateDevices(faults)
+	c.validateIngest(faults)
+	c.validateStore(faults)
+	c.validateCommands(faults)
+	c.validateMQTT(faults)
+	c.NATS.validate(faults)
+	c.Bridge.validate(faults)
+	wantOneOf(faults, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	wantOneOf(faults, "log.format", c.Log.Format, "text", "json")
+}
+
+func (c *Config) validateListeners(faults *faultList) {
+	wantListen(faults, "listen", c.Listen)
+	listeners := []struct{ key, address string }{
+		{"listen", c.Listen}, {"http.listen", c.HTTP.Listen},
+		{"mqtt.listen", c.MQTT.Listen}, {"mqtt.plain_listen", c.MQTT.PlainListen},
+	}
+	for i, l := range listeners {
+		if l.address == "" {
+			continue
+		}
+		if wantListen(faults, l.key, l.address) && strings.HasSuffix(l.address, ":0") {
+			continue // any free port: never the same one twice
+		}
+		for _, earlier := range listeners[:i] {
+			if l.address == earlier.address {
+				faults.add(l.key, "%s is already the address of %s", l.address, earlier.key)
+			}
+		}
+	}
+	if c.HTTP.Listen != "" && !loopback(c.HTTP.Listen) {
+		faults.add("http.listen", "%q is not a loopback address: this listener has no TLS and is for a proxy on the same machine; write it like 127.0.0.1:8080", c.HTTP.Listen)
+	}
+	if c.MQTT.PlainListen != "" && !loopback(c.MQTT.PlainListen) && !c.MQTT.PlainAnywhere {
+		faults.add("mqtt.plain_listen", "%q is not a loopback address: devices would send their tokens unencrypted; if that is meant, set mqtt.plain_anywhere: true", c.MQTT.PlainListen)
+	}
+}
+
+func (c *Config) validateTLS(faults *faultList) {
+	wantFile(faults, "tls.cert_file", c.TLS.CertFile)
+	wantFile(faults, "tls.key_file", c.TLS.KeyFile)
+	switch {
+	case c.TLS.CertFile != "" && c.TLS.KeyFile == "":
+		faults.add("tls.key_file", "is needed with tls.cert_file")
+	case c.TLS.KeyFile != "" && c.TLS.CertFile == "":
+		faults.add("tls.cert_file", "is needed with tls.key_file")
+	}
+	for i, name := range c.TLS.Names {
+		if err := auth.CheckServerName(name); err != nil {
+			faults.add(fmt.Sprintf("tls.names[%d]", i), "%v", err)
+		}
+	}
+}
+
+func (c *Config) validateDevices(faults *faultList) {
+	within(faults, "devices.max_frame", c.Devices.MaxFrame, minFrame, maxFrame)
+	within(faults, "devices.keepalive", c.Devices.Keepalive, time.Second, 24*time.Hour)
+	within(faults, "devices.write_timeout", c.Devices.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
+	within(faults, "devices.handshake_timeout", c.Devices.HandshakeTimeout, 100*time.Millisecond, 10*time.Minute)
+	within(faults, "devices.max_handshakes", c.Devices.MaxHandshakes, 0, 100_000)
+}
+
+func (c *Config) validateIngest(faults *faultList) {
+	within(faults, "ingest.keep", c.Ingest.Keep, time.Minute, maxDuration)
+	within(faults, "ingest.keep_bytes", c.Ingest.KeepBytes, minKeep, 1<<60)
+	within(faults, "ingest.batch_lines", c.Ingest.BatchLines, 1, maxLines)
+	within(faults, "ingest.batch_age", c.Ingest.BatchAge, time.Millisecond, time.Minute)
+	within(faults, "ingest.future_limit", c.Ingest.FutureLimit, 0, maxDuration)
+	// InfluxDB keeps times as nanoseconds in 64 bits.
+	if c.Ingest.PastLimit.Year() < 1678 || c.Ingest.PastLimit.Year() > 2261 {
+		faults.add("ingest.past_limit", "%s is outside of what a store can hold, 1678 to 2261", c.Ingest.PastLimit.Format(time.DateOnly))
+	}
+}
+
+func (c *Config) validateStore(faults *faultList) {
+	wantOneOf(faults, "store.kind", c.Store.Kind, storeEmbedded, storeInfluxDB)
+	if c.Store.Measurement == "" || strings.ContainsFunc(c.Store.Measurement, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		faults.add("store.measurement", "%q cannot be the name of a measurement", c.Store.Measurement)
+	}
+	if c.Store.Retention != 0 {
+		// A shard group is at least an hour long (InfluxDB's own bound).
+		within(faults, "store.retention", c.Store.Retention, time.Hour, maxDuration)
+		if c.Store.Kind == storeInfluxDB {
+			faults.add("store.retention", "is for the embedded store; with InfluxDB the bucket has its own retention")
+		}
+	}
+	influx := c.Store.InfluxDB
+	within(faults, "store.influxdb.timeout", influx.Timeout, 100*time.Millisecond, time.Hour)
+	if influx.URL != "" {
+		wantURL(faults, "store.influxdb.url", influx.URL, "http", "https")
+	}
+	if c.Store.Kind != storeInfluxDB {
+		return
+	}
+	if influx.URL == "" {
+		faults.add("store.influxdb.url", "is needed with store.kind: influxdb; write it like http://127.0.0.1:8086")
+	}
+	if influx.Bucket == "" {
+		faults.add("store.influxdb.bucket", "is needed with store.kind: influxdb")
+	}
+}
+
+func (c *Config) validateCommands(faults *faultList) {
+	within(faults, "commands.timeout", c.Commands.Timeout, 100*time.Millisecond, 24*time.Hour)
+	within(faults, "commands.expires", c.Commands.Expires, time.Second, maxDuration)
+	within(faults, "commands.keep", c.Commands.Keep, time.Minute, maxDuration)
+	within(faults, "commands.max_params", c.Commands.MaxParams, minFrame, maxFrame)
+}
+
+func (c *Config) validateMQTT(faults *faultList) {
+	within(faults, "mqtt.max_packet", c.MQTT.MaxPacket, minFrame, maxFrame)
+	// MQTT 5 counts in seconds, 32 bits; all of them set means never.
+	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, (1<<32-2)*time.Second)
+}
+
+func (n NATSConfig) validate(faults *faultList) {
+	if n.URL != "" {
+		for server := range strings.SplitSeq(n.URL, ",") {
+			wantURL(faults, "nats.url", strings.TrimSpace(server), "nats", "tls", "ws", "wss")
+		}
+	}
+	wantFile(faults, "nats.credentials_file", n.CredentialsFile)
+	wantFile(faults, "nats.ca_file", n.CAFile)
+}
+
+func (b BridgeConfig) validate(faults *faultList) {
+	for i, broker := range b.Brokers {
+		at := fmt.Sprintf("bridge.brokers[%d]", i)
+		broker.validate(faults, at)
+		same := func(other BrokerConfig) bool { return other.Name == broker.Name }
+		if earlier := slices.IndexFunc(b.Brokers, same); earlier < i && broker.Name != "" {
+			faults.add(at+".name", "%q is already the name of bridge.brokers[%d]", broker.Name, earlier)
+		}
+	}
+}
+
+func (b BrokerConfig) validate(faults *faultList, at string) {
+	if !validBrokerName(b.Name) {
+		faults.add(at+".name", "%q is not a name: 1 to 32 letters, digits, - and _", b.Name)
+	}
+	wantURL(faults, at+".url", b.URL, "tcp", "ssl", "ws", "wss")
+	wantFile(faults, at+".ca_file", b.CAFile)
+	within(faults, at+".qos", b.QoS, 0, 2)
+	if b.Username == "" && b.Password != "" {
+		// MQTT 3.1.1, section 3.1.2.9.
+		faults.add(at+".password", "needs a username: MQTT 3.1.1 allows no password without one")
+	}
+	if b.TopicsPrefix == "" || strings.ContainsAny(b.TopicsPrefix, "+#\x00") || strings.Trim(b.TopicsPrefix, "/") != b.TopicsPrefix {
+		faults.add(at+".topics_prefix", "%q is not a beginning of topics: no + or #, no / at its ends; write it like devices", b.TopicsPrefix)
+	}
+}
+
+// validBrokerName accepts what can be part of the name of an environment variable and of a label in a metric.
+func validBrokerName(name string) bool {
+	for _, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 32
+}
+
+// wantListen checks the form HOST:PORT; the host may be missing, the port may be 0.
+func wantListen(faults *faultList, key, address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		faults.add(key, "%q is not HOST:PORT; write it like :8443 or 127.0.0.1:8443", address)
+	}
+	return err == nil
+}
+
+// loopback reports whether an address can be reached from this machine only.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// wantURL does not repeat the value: it may hold a password.
+func wantURL(faults *faultList, key, text string, schemes ...string) {
+	if text == "" {
+		faults.add(key, "is needed; write it like %s://HOST:PORT", schemes[0])
+		return
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) {
+		faults.add(key, "is not a URL of the form %s://HOST:PORT (schemes: %s)", schemes[0], strings.Join(schemes, ", "))
+	}
+}
+
+// wantFile checks that a file that is named can be read.
+func wantFile(faults *faultList, key, path string) {
+	if path == "" {
+		return
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		faults.add(key, "%v", err)
+		return
+	}
+	_ = file.Close()
+}
+
+func wantOneOf(faults *faultList, key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		faults.add(key, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+func within[T cmp.Ordered](faults *faultList, key string, value, low, high T) {
+	switch {
+	case value < low:
+		faults.add(key, "%v is too small: at least %v", value, low)
+	case value > high:
+		faults.add(key, "%v is too large: at most %v", value, high)
+	}
+}
