@@ -40,7 +40,7 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 }
 
 type changeDeviceInput struct {
-	devicePath
+	DevicePath
 	Body struct {
 		Type       *string            `json:"type,omitempty" maxLength:"128"`
 		Tags       *[]string          `json:"tags,omitempty" nullable:"false" maxItems:"64"`
@@ -95,7 +95,7 @@ type deleteDeviceOutput struct {
 	}
 }
 
-func (s *Server) deleteDevice(ctx context.Context, in *devicePath) (*deleteDeviceOutput, error) {
+func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDeviceOutput, error) {
 	if err := s.deps.Registry.Delete(ctx, in.ID); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ type deviceTokenOutput struct {
 	}
 }
 
-func (s *Server) newDeviceToken(ctx context.Context, in *devicePath) (*deviceTokenOutput, error) {
+func (s *Server) newDeviceToken(ctx context.Context, in *DevicePath) (*deviceTokenOutput, error) {
 	token, err := s.deps.Registry.NewToken(ctx, in.ID)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func commandView(c commands.Command) Command {
 }
 
 type sendInput struct {
-	devicePath
+	DevicePath
 	Wait           string `query:"wait" doc:"How long to wait for the outcome, at most 5m; the answer bears the state that was reached"`
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The same key again returns the first command"`
 	Body           struct {
@@ -92,7 +92,7 @@ type commandPath struct {
 }
 
 type deviceCommandsInput struct {
-	devicePath
+	DevicePath
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
 }

@@ -51,7 +51,8 @@ func (s *Server) view(d devices.Device) Device {
 	return v
 }
 
-type devicePath struct {
+// DevicePath is the part of a path that names a device.
+type DevicePath struct {
 	ID string `path:"id" doc:"The device's id"`
 }
 
@@ -91,7 +92,7 @@ func (s *Server) registerDevices() {
 	}, s.listDevices)
 	register(s, viewer, huma.Operation{
 		OperationID: "get-device", Method: http.MethodGet, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "One device",
-	}, func(_ context.Context, in *devicePath) (*deviceOutput, error) {
+	}, func(_ context.Context, in *DevicePath) (*deviceOutput, error) {
 		d, err := s.find(in.ID)
 		return &deviceOutput{Body: s.view(d)}, err
 	})

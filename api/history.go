@@ -21,7 +21,7 @@ const (
 )
 
 type historyInput struct {
-	devicePath
+	DevicePath
 	Fields      []string `query:"fields" doc:"Names, parted by commas; all when left out"`
 	Measurement string   `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
 	From        string   `query:"from" doc:"Inclusive: RFC 3339, ms since 1970, or back from now such as -1h or -7d; without it from the first reading"`
@@ -40,7 +40,7 @@ type historyOutput struct {
 }
 
 type latestInput struct {
-	devicePath
+	DevicePath
 	Measurement string `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
 }
 

@@ -41,7 +41,7 @@ func (s *Server) registerTelemetry() {
 	}
 }
 
-func (s *Server) postTelemetry(ctx context.Context, in *devicePath) (*struct{}, error) {
+func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, error) {
 	x := exchangeOf(ctx)
 	id, err := s.authenticateDevice(x.request, in.ID)
 	if err != nil {

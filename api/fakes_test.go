@@ -1,0 +1,341 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"telemetryhub/api"
+	"telemetryhub/auth"
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// fakeHub stands for everything behind the API. Tests set what it answers and read what it was told.
+type fakeHub struct {
+	mu       sync.Mutex
+	tokens   map[string]auth.Operator // by token, and by cookie's value
+	devices  map[string]devices.Device
+	keys     map[string]string // a device's token, by id
+	presence map[string]devices.Presence
+	latest   map[string]map[string]api.Value
+
+	kicked    []string // "id code reason"
+	refused   []string // "id reason"
+	committed []string // "id fields of the first reading"
+	commitErr error
+
+	queries    []api.HistoryQuery
+	historyErr error
+	stored     map[string]api.Value
+
+	sent    []commands.Request
+	sendErr error
+	wait    func(ctx context.Context) commands.Command
+	ready   []api.Part
+
+	telemetry *fakeFeed[api.LiveTelemetry]
+	changes   *fakeFeed[devices.PresenceChange]
+	commands  *fakeFeed[commands.Command]
+}
+
+const commandID = "01J0000000000000000000TEST"
+
+func newFakeHub() *fakeHub {
+	return &fakeHub{
+		tokens: map[string]auth.Operator{
+			"op_viewer":   {Name: "vera", Role: auth.RoleViewer},
+			"op_operator": {Name: "otto", Role: auth.RoleOperator},
+			"op_admin":    {Name: "ada", Role: auth.RoleAdmin},
+		},
+		devices: map[string]devices.Device{
+			"d1": {ID: "d1", Type: "node", Tags: []string{"hall", "warm"}, Attributes: map[string]string{"floor": "1", "room": "a"}, Enabled: true},
+			"d2": {ID: "d2", Type: "Pump", Enabled: true},
+			"d3": {ID: "d3", Tags: []string{"hall"}},
+		},
+		keys:     map[string]string{"d1": "dev_1", "d2": "dev_2", "d3": "dev_3"},
+		presence: map[string]devices.Presence{"d1": {Online: true, Transport: "wss"}},
+		latest:   map[string]map[string]api.Value{"d1": {"Temp": {Value: 21.5, TS: 2000}}},
+		stored:   map[string]api.Value{"Temp": {Value: 20.5, TS: 1000}, "RelH": {Value: 40.0, TS: 1000}},
+		ready:    []api.Part{{Name: "journal", OK: true}},
+
+		telemetry: newFakeFeed[api.LiveTelemetry](), changes: newFakeFeed[devices.PresenceChange](), commands: newFakeFeed[commands.Command](),
+	}
+}
+
+func (h *fakeHub) said(list *[]string) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(*list)
+}
+
+type fakeOperators struct{ *fakeHub }
+
+func (f fakeOperators) Authenticate(token string) (auth.Operator, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	op, ok := f.tokens[token]
+	return op, ok
+}
+
+func (f fakeOperators) NewCookie(op auth.Operator, now time.Time) (string, time.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens["cookie-of-"+op.Name] = op
+	return "cookie-of-" + op.Name, now.Add(time.Hour), nil
+}
+
+func (f fakeOperators) FromCookie(value string, _ time.Time) (auth.Operator, bool) {
+	if !strings.HasPrefix(value, "cookie-of-") {
+		return auth.Operator{}, false
+	}
+	return f.Authenticate(value)
+}
+
+type fakeRegistry struct{ *fakeHub }
+
+func (f fakeRegistry) Create(_ context.Context, d devices.Device) (devices.Device, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := wire.CheckDeviceID(d.ID); err != nil {
+		return d, "", &devices.InvalidError{Field: "id", Message: err.Error()}
+	}
+	if _, ok := f.devices[d.ID]; ok {
+		return d, "", devices.ErrExists
+	}
+	f.devices[d.ID], f.keys[d.ID] = d, "dev_new"
+	return d, "dev_new", nil
+}
+
+func (f fakeRegistry) Get(id string) (devices.Device, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, ok := f.devices[id]
+	return d, ok
+}
+
+func (f fakeRegistry) List() []devices.Device {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []devices.Device
+	for _, d := range f.devices {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b devices.Device) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}
+
+func (f fakeRegistry) Update(_ context.Context, id string, change func(*devices.Device) error) (devices.Device, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, ok := f.devices[id]
+	if !ok {
+		return d, devices.ErrNotFound
+	}
+	if err := change(&d); err != nil {
+		return d, err
+	}
+	f.devices[id] = d
+	return d, nil
+}
+
+func (f fakeRegistry) Delete(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.devices[id]; !ok {
+		return devices.ErrNotFound
+	}
+	delete(f.devices, id)
+	return nil
+}
+
+func (f fakeRegistry) NewToken(_ context.Context, id string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.devices[id]; !ok {
+		return "", devices.ErrNotFound
+	}
+	f.keys[id] = "dev_renewed"
+	return f.keys[id], nil
+}
+
+func (f fakeRegistry) Authenticate(id, token string) (devices.Device, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for have, key := range f.keys {
+		if key == token && (id == "" || id == have) {
+			if d := f.devices[have]; d.Enabled {
+				return d, nil
+			}
+			return devices.Device{}, devices.ErrDisabled
+		}
+	}
+	return devices.Device{}, devices.ErrCredentials
+}
+
+type fakeSessions struct{ *fakeHub }
+
+func (f fakeSessions) Presence(device string) devices.Presence {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.presence[device]
+}
+
+func (f fakeSessions) Kick(device string, code int, reason string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kicked = append(f.kicked, device+" "+itoa(code)+" "+reason)
+	return f.presence[device].Online
+}
+
+func (f fakeSessions) Forget(device string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.presence, device)
+}
+
+type fakeCommands struct{ *fakeHub }
+
+func (f fakeCommands) Send(_ context.Context, r commands.Request) (commands.Command, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sendErr != nil {
+		return commands.Command{}, f.sendErr
+	}
+	f.sent = append(f.sent, r)
+	return sentCommand(), nil
+}
+
+func sentCommand() commands.Command {
+	return commands.Command{ID: commandID, Device: "d1", Method: "ping", State: commands.Sent, Delivery: commands.AtMostOnce, Actor: "otto", History: []commands.Change{{State: commands.Accepted}}}
+}
+
+func (f fakeCommands) Wait(ctx context.Context, _ string) (commands.Command, error) {
+	f.mu.Lock()
+	wait := f.wait
+	f.mu.Unlock()
+	if wait == nil {
+		return sentCommand(), nil
+	}
+	return wait(ctx), nil
+}
+
+func (f fakeCommands) Get(id string) (commands.Command, error) {
+	if id != commandID {
+		return commands.Command{}, commands.ErrNotFound
+	}
+	return sentCommand(), nil
+}
+
+func (f fakeCommands) List(q commands.Filter) ([]commands.Command, string) {
+	if q.Device == "d2" {
+		return nil, ""
+	}
+	return []commands.Command{sentCommand()}, "more"
+}
+
+func (f fakeCommands) Cancel(_ context.Context, id, _ string) (commands.Command, error) {
+	if id != commandID {
+		return commands.Command{}, commands.ErrNotFound
+	}
+	return sentCommand(), commands.ErrTooLate
+}
+
+type fakeIngest struct{ *fakeHub }
+
+func (f fakeIngest) Commit(_ context.Context, device string, t *wire.Telemetry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.commitErr != nil {
+		return f.commitErr
+	}
+	line := device
+	for _, field := range t.Readings[0].Fields {
+		line += " " + string(field.Name)
+	}
+	f.committed = append(f.committed, line)
+	return nil
+}
+
+func (f fakeIngest) Refuse(device, reason string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refused = append(f.refused, device+" "+reason)
+}
+
+func (f fakeIngest) Latest(device string) map[string]api.Value {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.latest[device]
+}
+
+func (f fakeIngest) Audit(context.Context, string) (api.Audit, error) {
+	return api.Audit{Total: api.Account{Received: 3, Stored: 2, Refused: map[string]uint64{"bad_json": 1}}, Devices: []api.DeviceAccount{{Device: "d1"}}}, nil
+}
+
+func (f fakeIngest) Quarantine(_ context.Context, cursor string, _ int) ([]api.Quarantined, string, error) {
+	if cursor == "broken" {
+		return nil, "", &api.QueryError{Parameter: "cursor", Value: cursor, Message: "not a cursor"}
+	}
+	return nil, "", nil
+}
+
+type fakeHistory struct{ *fakeHub }
+
+func (f fakeHistory) Query(_ context.Context, q api.HistoryQuery) ([]api.Reading, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queries = append(f.queries, q)
+	return []api.Reading{{TS: 1000, Values: map[string]any{"Temp": 20.5}}}, "page2", f.historyErr
+}
+
+func (f fakeHistory) Latest(context.Context, string, string) (map[string]api.Value, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stored, f.historyErr
+}
+
+type fakeReadiness struct{ *fakeHub }
+
+func (f fakeReadiness) Parts(context.Context) []api.Part {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ready
+}
+
+// fakeFeed hands out what send is given; it must be opened before.
+type fakeFeed[T any] struct {
+	opened chan struct{} // has an element when a stream has opened it
+	closed chan struct{} // has an element when a stream has closed it
+	c      chan T
+
+	mu     sync.Mutex
+	missed uint64
+}
+
+func newFakeFeed[T any]() *fakeFeed[T] {
+	return &fakeFeed[T]{opened: make(chan struct{}, 64), closed: make(chan struct{}, 64), c: make(chan T)}
+}
+
+func (f *fakeFeed[T]) open(int) api.Feed[T] {
+	f.opened <- struct{}{}
+	return f
+}
+
+func (f *fakeFeed[T]) C() <-chan T { return f.c }
+
+func (f *fakeFeed[T]) Missed() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	missed := f.missed
+	f.missed = 0
+	return missed
+}
+
+func (f *fakeFeed[T]) Close() { f.closed <- struct{}{} }
+
+var errSecret = errors.New("dial 10.0.0.7: password hunter2 is wrong")
