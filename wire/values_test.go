@@ -111,25 +111,3 @@ func fields(n int) string {
 	b.WriteByte('}')
 	return b.String()
 }
-
-// A long name over many members must not cost its length for each of them: a frame of 64 KB would take 100 MB.
-func TestLongOuterNamesCostNoMemory(t *testing.T) {
-	var members []string
-	for i := range 3_000 {
-		members = append(members, fmt.Sprintf(`"%d":null,"o%d":{}`, i, i))
-	}
-	text := []byte(`{"` + strings.Repeat("n", 30_000) + `":{` + strings.Join(members, ",") + `}}`)
-	result := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			var d wire.Decoder
-			var out wire.Telemetry
-			if err := d.DecodePayload(text, &out); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	if got := result.AllocedBytesPerOp(); got > 4<<20 {
-		t.Errorf("a frame of %d bytes took %d bytes of memory", len(text), got)
-	}
-}
