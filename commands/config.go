@@ -1,0 +1,68 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Fixed bounds.
+const (
+	MaxOpen     = 10_000    // commands that are open, or ended and not yet written
+	MaxResult   = 256 << 10 // bytes of a device's result or error that are kept
+	MirrorBytes = 64 << 20  // bytes of ended commands in memory, about
+	MaxMethod   = 128       // bytes of a method's name
+	MaxKey      = 128       // bytes of an Idempotency-Key
+
+	longestKeep   = 365 * 24 * time.Hour // the bucket itself forgets after 366 days
+	largestParams = 512 << 10            // with MaxResult below the 1 MiB that a NATS message holds
+)
+
+// Config holds what an operator sets. Zero values take the defaults.
+type Config struct {
+	Timeout   time.Duration `yaml:"timeout"`    // for a device's answer, if the request names none
+	Expires   time.Duration `yaml:"expires"`    // latest start of a command, if the request names none
+	Keep      time.Duration `yaml:"keep"`       // how long ended commands are kept
+	MaxParams int           `yaml:"max_params"` // bytes of a command's params
+}
+
+// Defaults returns the configuration of a hub that configures nothing.
+func Defaults() Config {
+	return Config{Timeout: 30 * time.Second, Expires: 24 * time.Hour, Keep: 30 * 24 * time.Hour, MaxParams: 64 << 10}
+}
+
+func (c Config) withDefaults() Config {
+	d := Defaults()
+	if c.Timeout == 0 {
+		c.Timeout = d.Timeout
+	}
+	if c.Expires == 0 {
+		c.Expires = d.Expires
+	}
+	if c.Keep == 0 {
+		c.Keep = d.Keep
+	}
+	if c.MaxParams == 0 {
+		c.MaxParams = d.MaxParams
+	}
+	return c
+}
+
+// Validate reports every wrong value, each named by its key.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	if c.Timeout < time.Millisecond || c.Timeout > time.Hour {
+		errs = append(errs, fmt.Errorf("timeout: %v is not between 1ms and 1h", c.Timeout))
+	}
+	if c.Keep < time.Hour || c.Keep > longestKeep {
+		errs = append(errs, fmt.Errorf("keep: %v is not between 1h and %v", c.Keep, longestKeep))
+	}
+	if c.Expires < time.Millisecond || c.Expires > c.Keep {
+		errs = append(errs, fmt.Errorf("expires: %v is not between 1ms and keep (%v)", c.Expires, c.Keep))
+	}
+	if c.MaxParams < 2 || c.MaxParams > largestParams {
+		errs = append(errs, fmt.Errorf("max_params: %d is not between 2 and %d bytes", c.MaxParams, largestParams))
+	}
+	return errors.Join(errs...)
+}

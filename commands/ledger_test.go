@@ -1,0 +1,452 @@
+package commands_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"telemetryhub/commands"
+	"telemetryhub/wire"
+)
+
+func TestDurableBeforeSent(t *testing.T) {
+	kv, r := bucket(t), newRouter()
+	r.connect("d1", 7)
+	var seen commands.Command
+	r.before = func(cmd wire.Command) {
+		kve, err := kv.Get(t.Context(), cmd.ID)
+		if err != nil {
+			t.Errorf("the command was sent before it was in the bucket: %v", err)
+			return
+		}
+		if err := json.Unmarshal(kve.Value(), &seen); err != nil {
+			t.Error(err)
+		}
+	}
+	s := open(t, kv, r)
+	c := send(t, s, commands.Request{Params: json.RawMessage(` {"a": "<b>"} `), Actor: "ann"})
+	if seen.ID != c.ID || seen.State != commands.Sent || len(seen.History) != 2 || seen.History[0].Actor != "ann" {
+		t.Errorf("record before the sending = %+v, want accepted and sent in one", seen)
+	}
+	out := <-r.sent
+	if out.session != 7 || out.cmd.ID != c.ID || out.cmd.Attempt != 1 || string(out.cmd.Params) != `{"a":"<b>"}` || out.cmd.AtLeastOnce {
+		t.Errorf("sent = %+v", out)
+	}
+	if string(seen.Params) != `{"a":"<b>"}` {
+		t.Errorf("params in the record = %s", seen.Params)
+	}
+	if left := time.Until(out.cmd.Expires); left < 23*time.Hour || out.cmd.TTL < 23*time.Hour {
+		t.Errorf("expires in %v (ttl %v), want the default of 24h", left, out.cmd.TTL)
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	for name, tc := range map[string]struct {
+		answer func(id string) wire.Answer
+		state  commands.State
+		cause  string
+	}{
+		"result":           {func(id string) wire.Answer { return result(id, `{"pong":1}`) }, commands.Done, ""},
+		"error":            {func(id string) wire.Answer { return fault(id, -32000, "stuck\x1b") }, commands.Failed, "the device answered error -32000: stuck "},
+		"unknown method":   {func(id string) wire.Answer { return fault(id, -32601, "no") }, commands.Rejected, "the device answered error -32601: no"},
+		"invalid params":   {func(id string) wire.Answer { return fault(id, -32602, "") }, commands.Rejected, "the device answered error -32602"},
+		"internal error":   {func(id string) wire.Answer { return fault(id, -32603, "x") }, commands.Failed, "the device answered error -32603: x"},
+		"an own positive":  {func(id string) wire.Answer { return fault(id, 5, "x") }, commands.Failed, "the device answered error 5: x"},
+		"too large result": {func(id string) wire.Answer { return result(id, `"`+strings.Repeat("x", commands.MaxResult)+`"`) }, commands.Done, "its answer of 262146 bytes is over the limit of 262144 and was not kept"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := send(t, s, commands.Request{})
+			a := tc.answer(c.ID)
+			s.Answered("d1", 1, a)
+			c = wantEnd(t, s, c.ID, tc.state, tc.cause)
+			if len(a.Result)+len(a.Fault) <= commands.MaxResult && (string(c.Result) != string(a.Result) || string(c.Error) != string(a.Fault)) {
+				t.Errorf("result %s, error %s; want %s, %s", c.Result, c.Error, a.Result, a.Fault)
+			}
+			if c.Late {
+				t.Error("marked late")
+			}
+		})
+	}
+}
+
+func TestOfflineIsRefusedAndNothingRecorded(t *testing.T) {
+	kv := bucket(t)
+	s := open(t, kv, newRouter())
+	_, err := s.Send(t.Context(), commands.Request{Device: "d1", Method: "ping"})
+	var offline *commands.OfflineError
+	if !errors.As(err, &offline) || offline.Device != "d1" {
+		t.Fatalf("error = %v, want an OfflineError", err)
+	}
+	if list, _ := s.List(commands.Filter{}); len(list) != 0 {
+		t.Errorf("recorded %+v", list)
+	}
+	if keys, err := kv.Keys(t.Context()); err == nil {
+		t.Errorf("the bucket has %v", keys)
+	}
+}
+
+func TestNotSentIsFailed(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	r.fail = errors.New("its queue is full")
+	s := open(t, bucket(t), r)
+	c := send(t, s, commands.Request{})
+	if c.State != commands.Failed || c.Attempt != 0 {
+		t.Errorf("Send returned %s after %d attempts, want failed after none", c.State, c.Attempt)
+	}
+	wantEnd(t, s, c.ID, commands.Failed, "not sent: its queue is full")
+}
+
+func TestInvalidRequests(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	for field, reqs := range map[string][]commands.Request{
+		"device":   {{Device: "a/b", Method: "m"}, {Method: "m"}},
+		"method":   {{Device: "d1"}, {Device: "d1", Method: strings.Repeat("m", 129)}, {Device: "d1", Method: "a\nb"}, {Device: "d1", Method: "hub.cancel"}, {Device: "d1", Method: "a\xff"}},
+		"params":   {{Device: "d1", Method: "m", Params: json.RawMessage(`5`)}, {Device: "d1", Method: "m", Params: json.RawMessage(`{"a":}`)}, {Device: "d1", Method: "m", Params: json.RawMessage("{\"a\":\"\xff\"}")}, {Device: "d1", Method: "m", Params: json.RawMessage(`["` + strings.Repeat("x", 64<<10) + `"]`)}},
+		"delivery": {{Device: "d1", Method: "m", Delivery: "twice"}},
+		"expires":  {{Device: "d1", Method: "m", Expires: -1}, {Device: "d1", Method: "m", Expires: 1000 * time.Hour}},
+		"timeout":  {{Device: "d1", Method: "m", Timeout: time.Microsecond}},
+	} {
+		for i, req := range reqs {
+			_, err := s.Send(t.Context(), req)
+			var invalid *commands.InvalidError
+			if !errors.As(err, &invalid) || invalid.Field != field {
+				t.Errorf("%s %d: error = %v, want an InvalidError of that field", field, i, err)
+			}
+		}
+	}
+}
+
+func TestSecondAndStrangeAnswersChangeNothing(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	c := send(t, s, commands.Request{})
+	s.Answered("d2", 1, result(c.ID, `"another device"`))
+	s.Answered("d1", 1, result("no such id", `1`))
+	s.Answered("d1", 1, result(c.ID, `"first"`))
+	s.Answered("d1", 1, fault(c.ID, -1, "second"))
+	c = wantEnd(t, s, c.ID, commands.Done, "")
+	if string(c.Result) != `"first"` || len(c.History) != 3 {
+		t.Errorf("command = %+v", c)
+	}
+	if got := s.Stats().IgnoredAnswers; got != 3 {
+		t.Errorf("ignored answers = %d, want 3", got)
+	}
+}
+
+func TestConnectionLostIsUnknownUntilALateAnswer(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	c := send(t, s, commands.Request{})
+	s.SessionEnded("d1", 99) // another one
+	s.SessionEnded("d1", 1)
+	wantEnd(t, s, c.ID, commands.Unknown, "connection lost before the answer")
+	feed := s.Subscribe(4)
+	defer feed.Close()
+	s.Answered("d1", 2, result(c.ID, `7`))
+	c = next(t, feed)
+	if c.State != commands.Done || !c.Late || string(c.Result) != "7" {
+		t.Errorf("after the late answer: %+v", c)
+	}
+	if cause := c.History[len(c.History)-1].Cause; cause != "the answer came late, when the command was unknown" {
+		t.Errorf("cause = %q", cause)
+	}
+}
+
+func TestConnectionEndsWhileSending(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	r.before = func(wire.Command) { s.SessionEnded("d1", 1) }
+	c := send(t, s, commands.Request{})
+	wantEnd(t, s, c.ID, commands.Unknown, "connection lost before the answer")
+
+	r.before = func(wire.Command) { r.connect("d1", 2); s.SessionEnded("d1", 1) }
+	c = send(t, s, commands.Request{})
+	wantEnd(t, s, c.ID, commands.Failed, "not sent: the session is over")
+}
+
+func TestAnswerBeforeTheSendingReturns(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	r.before = func(cmd wire.Command) { s.Answered("d1", 1, result(cmd.ID, `1`)) }
+	c := send(t, s, commands.Request{})
+	wantEnd(t, s, c.ID, commands.Done, "")
+}
+
+func TestProgressIsTold(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	feed := s.Subscribe(16)
+	defer feed.Close()
+	c := send(t, s, commands.Request{})
+	if got := next(t, feed); got.State != commands.Sent {
+		t.Errorf("first change = %s", got.State)
+	}
+	s.Progressed("d1", 2, wire.Progress{ID: c.ID, Status: wire.ProgressReceived}) // another connection
+	s.Progressed("d1", 1, wire.Progress{ID: c.ID, Status: wire.ProgressReceived})
+	if got := next(t, feed); got.State != commands.Received {
+		t.Errorf("after received = %s", got.State)
+	}
+	s.Progressed("d1", 1, wire.Progress{ID: c.ID, Status: wire.ProgressRunning, Percent: 40})
+	if got := next(t, feed); got.State != commands.Running || got.Progress == nil || got.Progress.Percent != 40 {
+		t.Errorf("after running = %+v", got)
+	}
+	s.Progressed("d1", 1, wire.Progress{ID: c.ID, Status: wire.ProgressRunning, Percent: 140})
+	if got := next(t, feed); got.State != commands.Running || got.Progress.Percent != 100 {
+		t.Errorf("after more = %+v", got)
+	}
+	s.Answered("d1", 1, result(c.ID, `1`))
+	c = wantEnd(t, s, c.ID, commands.Done, "")
+	var story []string
+	for _, step := range c.History {
+		story = append(story, string(step.State))
+	}
+	if got := strings.Join(story, " "); got != "accepted sent received running done" {
+		t.Errorf("story = %s", got)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	kv, r := bucket(t), newRouter()
+	r.connect("d1", 1)
+	first := open(t, kv, r)
+	open1 := send(t, first, commands.Request{})
+	again := send(t, first, commands.Request{Delivery: commands.AtLeastOnce})
+	done := send(t, first, commands.Request{Method: "read", IdempotencyKey: "k"})
+	first.Answered("d1", 1, result(done.ID, `[1]`))
+	wantEnd(t, first, done.ID, commands.Done, "")
+	shut(t, first)
+	for range 3 {
+		<-r.sent
+	}
+	// What a crash between accepting and sending leaves, when there is a queue.
+	accepted := record(t, kv, commands.Accepted, time.Hour)
+	expired := record(t, kv, commands.Accepted, -time.Hour)
+	if _, err := kv.Put(t.Context(), "damaged", []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+
+	s := open(t, kv, r)
+	wantEnd(t, s, open1.ID, commands.Unknown, "the hub was restarted while the answer was open")
+	wantEnd(t, s, accepted, commands.Failed, "not sent: the hub was restarted before it was sent")
+	wantEnd(t, s, expired, commands.Expired, "it expired before it was sent")
+	if got, err := s.Get(done.ID); err != nil || got.State != commands.Done || string(got.Result) != `[1]` || len(got.History) != 3 {
+		t.Errorf("ended command after the restart = %+v, %v", got, err)
+	}
+	if got := send(t, s, commands.Request{Method: "read", IdempotencyKey: "k"}); got.ID != done.ID {
+		t.Errorf("the key made a second command %s, want %s", got.ID, done.ID)
+	}
+	if got := s.Stats(); got.Damaged != 1 {
+		t.Errorf("damaged records = %d, want 1", got.Damaged)
+	}
+	if got, _ := s.Get(again.ID); got.State != commands.Sent {
+		t.Errorf("the at-least-once command is %s, want sent", got.State)
+	}
+	r.connect("d1", 5)
+	s.SessionReady("d1", 5)
+	if out := <-r.sent; out.cmd.ID != again.ID || out.session != 5 || out.cmd.Attempt != 2 || !out.cmd.AtLeastOnce {
+		t.Errorf("sent again = %+v", out)
+	}
+	s.Answered("d1", 5, result(again.ID, `1`))
+	wantEnd(t, s, again.ID, commands.Done, "")
+	s.Answered("d1", 5, result(open1.ID, `2`))
+	if c := awaitState(t, s, open1.ID, commands.Done); !c.Late {
+		t.Errorf("the answer after the restart = %+v", c)
+	}
+}
+
+// awaitState waits for a state by the feed.
+func awaitState(t *testing.T, s *commands.Service, id string, state commands.State) commands.Command {
+	t.Helper()
+	feed := s.Subscribe(1000)
+	defer feed.Close()
+	for {
+		c, err := s.Get(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.State == state {
+			return c
+		}
+		next(t, feed)
+	}
+}
+
+func record(t *testing.T, kv interface {
+	Put(context.Context, string, []byte) (uint64, error)
+}, state commands.State, left time.Duration,
+) string {
+	t.Helper()
+	id := fmt.Sprintf("%026d", time.Now().UnixNano())
+	data, err := json.Marshal(commands.Command{
+		ID: id, Device: "d1", Method: "m", State: state, Delivery: commands.AtMostOnce, Expires: time.Now().Add(left),
+		History: []commands.Change{{State: state, Time: age(time.Minute)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), id, data); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	r.connect("d2", 1)
+	s := open(t, bucket(t), r)
+	req := commands.Request{Device: "d1", Method: "open", Params: json.RawMessage(`{"door":1}`), IdempotencyKey: "k"}
+	ids := make([]string, 8)
+	var group sync.WaitGroup
+	for i := range ids {
+		group.Go(func() {
+			c, err := s.Send(t.Context(), req)
+			if err != nil {
+				t.Error(err)
+			}
+			ids[i] = c.ID
+		})
+	}
+	group.Wait()
+	for _, id := range ids {
+		if id != ids[0] {
+			t.Errorf("one key made commands %v", ids)
+			break
+		}
+	}
+	if len(r.sent) != 1 {
+		t.Errorf("sent %d times, want 1", len(r.sent))
+	}
+	r.connect("d1", 0) // the first command is returned even when the device is gone
+	if c := send(t, s, req); c.ID != ids[0] {
+		t.Errorf("offline: command %s, want %s", c.ID, ids[0])
+	}
+	if c := send(t, s, commands.Request{Device: "d2", Method: "open", IdempotencyKey: "k"}); c.ID == ids[0] {
+		t.Error("the key of one device counted for another")
+	}
+	req.Params = json.RawMessage(`{"door":2}`)
+	_, err := s.Send(t.Context(), req)
+	var invalid *commands.InvalidError
+	if !errors.As(err, &invalid) || invalid.Field != "idempotency_key" {
+		t.Errorf("other params with the same key: %v, want an InvalidError", err)
+	}
+}
+
+func TestListPages(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	r.connect("d2", 1)
+	s := open(t, bucket(t), r)
+	var want []string
+	for i := range 6 {
+		c := send(t, s, commands.Request{Device: fmt.Sprintf("d%d", 1+i%2)})
+		if i%2 == 0 {
+			want = append([]string{c.ID}, want...)
+		}
+	}
+	var got []string
+	cursor := ""
+	for range 2 {
+		page, next := s.List(commands.Filter{Device: "d1", Limit: 2, Cursor: cursor})
+		for _, c := range page {
+			got = append(got, c.ID)
+		}
+		cursor = next
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) || cursor != "" {
+		t.Errorf("listed %v, want %v; next %q", got, want, cursor)
+	}
+	s.Answered("d1", 1, result(want[0], `1`))
+	wantEnd(t, s, want[0], commands.Done, "")
+	if page, _ := s.List(commands.Filter{State: commands.Done}); len(page) != 1 || page[0].ID != want[0] {
+		t.Errorf("done = %+v", page)
+	}
+}
+
+func TestGetCancelWaitOfUnknownAndEnded(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	for _, id := range []string{"", "x", "*", strings.Repeat("0", 26)} {
+		if _, err := s.Get(id); !errors.Is(err, commands.ErrNotFound) {
+			t.Errorf("Get(%q) = %v", id, err)
+		}
+		if _, err := s.Wait(t.Context(), id); !errors.Is(err, commands.ErrNotFound) {
+			t.Errorf("Wait(%q) = %v", id, err)
+		}
+		if _, err := s.Cancel(t.Context(), id, "ann"); !errors.Is(err, commands.ErrNotFound) {
+			t.Errorf("Cancel(%q) = %v", id, err)
+		}
+	}
+	c := send(t, s, commands.Request{})
+	if c, err := s.Cancel(t.Context(), c.ID, "ann"); !errors.Is(err, commands.ErrTooLate) || c.State != commands.Sent {
+		t.Errorf("Cancel after the sending = %s, %v", c.State, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if c, err := s.Wait(ctx, c.ID); err != nil || c.State != commands.Sent {
+		t.Errorf("Wait without time = %s, %v", c.State, err)
+	}
+}
+
+func TestSlowFeedLosesAndIsTold(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	feed := s.Subscribe(2)
+	defer feed.Close()
+	for range 5 {
+		send(t, s, commands.Request{})
+	}
+	if got := feed.Missed(); got != 3 {
+		t.Errorf("missed = %d, want 3", got)
+	}
+	if got := s.Stats(); got.MissedChanges != 3 || got.Open != 5 {
+		t.Errorf("stats = %+v", got)
+	}
+}
+
+func TestClosedRefuses(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	s := open(t, bucket(t), r)
+	c := send(t, s, commands.Request{})
+	waited := make(chan commands.State)
+	go func() { c, _ := s.Wait(context.WithoutCancel(t.Context()), c.ID); waited <- c.State }()
+	shut(t, s)
+	if state := <-waited; state != commands.Sent {
+		t.Errorf("Wait over the close = %s", state)
+	}
+	if _, err := s.Send(t.Context(), commands.Request{Device: "d1", Method: "m"}); !errors.Is(err, commands.ErrClosed) {
+		t.Errorf("Send after Close = %v", err)
+	}
+	s.SessionEnded("d1", 1)
+	shut(t, s)
+}
+
+func TestConfigNamesEveryFault(t *testing.T) {
+	cfg := commands.Config{Timeout: -1, Expires: 1000 * time.Hour, Keep: time.Minute, MaxParams: 1 << 20}
+	_, err := commands.Open(t.Context(), newMemory(), newRouter(), cfg, slog.New(slog.DiscardHandler))
+	for _, key := range []string{"timeout:", "expires:", "keep:", "max_params:"} {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("error %v does not name %s", err, key)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package commands_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"telemetryhub/commands"
+	"telemetryhub/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bucket starts a real server with synchronous writes in the process, and makes the ledger's bucket.
+func bucket(t *testing.T) jetstream.KeyValue {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{
+		ServerName: "test", DontListen: true, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: t.TempDir(), SyncAlways: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server did not start")
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "commands", Storage: jetstream.FileStorage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
+// open opens a ledger and closes it at the end of the test.
+func open(t *testing.T, kv jetstream.KeyValue, r commands.Router) *commands.Service {
+	t.Helper()
+	s, err := commands.Open(t.Context(), kv, r, commands.Config{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shut(t, s) })
+	return s
+}
+
+func shut(t *testing.T, s *commands.Service) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+var errGone = errors.New("the session is over")
+
+// router is a Router whose devices are online as a test says, and which keeps what was sent.
+type router struct {
+	mu     sync.Mutex
+	online map[string]uint64
+	fail   error
+	sent   chan sending
+	before func(wire.Command) // called before a command is taken
+}
+
+type sending struct {
+	device  string
+	session uint64
+	cmd     wire.Command
+}
+
+func newRouter() *router {
+	return &router{online: map[string]uint64{}, sent: make(chan sending, 20_000)}
+}
+
+func (r *router) connect(device string, session uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.online[device] = session
+	if session == 0 {
+		delete(r.online, device)
+	}
+}
+
+func (r *router) Online(device string) (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	session, ok := r.online[device]
+	return session, ok
+}
+
+func (r *router) Send(device string, session uint64, cmd wire.Command) error {
+	if r.before != nil {
+		r.before(cmd)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail != nil {
+		return r.fail
+	}
+	if r.online[device] != session {
+		return errGone
+	}
+	r.sent <- sending{device, session, cmd}
+	return nil
+}
+
+// send sends one command that must be accepted.
+func send(t *testing.T, s *commands.Service, r commands.Request) commands.Command {
+	t.Helper()
+	if r.Device == "" {
+		r.Device = "d1"
+	}
+	if r.Method == "" {
+		r.Method = "ping"
+	}
+	c, err := s.Send(t.Context(), r)
+	if err != nil {
+		t.Fatalf("Send: %v", err)
+	}
+	return c
+}
+
+// wantEnd waits for the command's end and checks its state and the cause of its last change.
+func wantEnd(t *testing.T, s *commands.Service, id string, state commands.State, cause string) commands.Command {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := s.Wait(ctx, id)
+	if err != nil {
+		t.Fatalf("Wait: %v", err)
+	}
+	if got := c.History[len(c.History)-1].Cause; c.State != state || got != cause {
+		t.Errorf("command ended %s (%q), want %s (%q)", c.State, got, state, cause)
+	}
+	return c
+}
+
+func result(id, text string) wire.Answer { return wire.Answer{ID: id, Result: json.RawMessage(text)} }
+
+func fault(id string, code int, message string) wire.Answer {
+	text, _ := json.Marshal(map[string]any{"code": code, "message": message})
+	return wire.Answer{ID: id, Fault: text, Code: code}
+}
+
+// next takes the next change of a feed.
+func next(t *testing.T, f *commands.Feed) commands.Command {
+	t.Helper()
+	select {
+	case c := <-f.C():
+		return c
+	case <-time.After(time.Minute):
+		t.Fatal("no change came")
+		return commands.Command{}
+	}
+}
