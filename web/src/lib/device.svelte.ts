@@ -1,0 +1,170 @@
+// One device, for its page: facts, latest values, the series behind its charts, its commands; all kept live.
+import { api } from './api';
+import { Batch } from './batch';
+import { serverNow } from './clock.svelte';
+import { Feed } from './feed.svelte';
+import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, mergeReadings } from './fleet.svelte';
+import { firstRange, isAbort, isNotFound, loadSeries } from './history';
+import type { Range } from './history';
+import { newerCommand } from './model';
+import type { Command, Device, Latest, PresenceEvent, Reading, TelemetryEvent } from './model';
+import { SeriesBuffer } from './series';
+
+const SHOWN_COMMANDS = 20;
+
+export class DeviceView {
+  device = $state.raw<Device | undefined>();
+  latest = $state.raw<Record<string, Latest>>({});
+  commands = $state.raw<readonly Command[]>([]);
+  commandsLoaded = $state(false);
+  missing = $state(false);
+  failure = $state.raw<unknown>();
+  /** Numeric fields the series has; a new array only when one appears. */
+  fields = $state.raw<readonly string[]>([]);
+  /** Raised when the series changed; charts read it and draw again. */
+  seriesVersion = $state(0);
+  seriesState = $state<'loading' | 'ready' | 'failed'>('loading');
+  range: Range = $state.raw(firstRange);
+  series = new SeriesBuffer(1);
+  readonly feed = new Feed();
+
+  #latest: Record<string, Latest> = {};
+  #presenceHeardAt = 0;
+  #pending: Reading[] = []; // heard while history was on its way
+  #loadingSeries = false;
+  #redraw = new Batch(() => this.#flush());
+  #refresh = new Batch(() => void this.#loadAll(), 2_000);
+  #fallback: ReturnType<typeof setTimeout> | undefined;
+  #abort = new AbortController();
+  #seriesAbort = new AbortController();
+
+  constructor(readonly id: string) {}
+
+  start(): void {
+    this.feed.start(`/api/v1/live?device=${encodeURIComponent(this.id)}&kind=telemetry,presence,command`, {
+      opened: () => {
+        clearTimeout(this.#fallback);
+        this.#refresh.request();
+      },
+      telemetry: (event) => this.#telemetry(event),
+      presence: (event) => this.#presence(event),
+      command: (command) => this.putCommand(command),
+    });
+    this.#fallback = setTimeout(() => this.#refresh.request(), STREAM_GRACE_MS);
+  }
+
+  stop(): void {
+    clearTimeout(this.#fallback);
+    this.feed.stop();
+    this.#redraw.cancel();
+    this.#refresh.cancel();
+    this.#abort.abort();
+    this.#seriesAbort.abort();
+  }
+
+  reload(): void {
+    this.#refresh.request();
+  }
+
+  setRange(range: Range): void {
+    this.range = range;
+    void this.#loadSeries(true);
+  }
+
+  putCommand(command: Command): void {
+    if (command.device !== this.id) return;
+    const known = this.commands.find((c) => c.id === command.id);
+    const best = known === undefined ? command : newerCommand(command, known);
+    const others = this.commands.filter((c) => c.id !== command.id);
+    // Ids are ordered by time.
+    this.commands = [best, ...others].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, SHOWN_COMMANDS);
+  }
+
+  async #loadAll(): Promise<void> {
+    this.#abort.abort();
+    const abort = (this.#abort = new AbortController());
+    const askedAt = performance.now();
+    void this.#loadSeries(this.series.length === 0);
+    try {
+      const [device, latest, commands] = await Promise.all([
+        api.device(this.id, abort.signal),
+        api.latest(this.id, abort.signal),
+        api.commands(this.id, SHOWN_COMMANDS, abort.signal),
+      ]);
+      if (abort.signal.aborted) return;
+      const heard = this.device;
+      if (heard !== undefined && this.#presenceHeardAt >= askedAt) {
+        const { online, transport, connected_at, disconnected_at, cause } = heard;
+        this.device = { ...device, online, transport, connected_at, disconnected_at, cause };
+      } else {
+        this.device = device;
+      }
+      for (const [field, value] of Object.entries(latest.values ?? {})) {
+        const known = this.#latest[field];
+        if (known === undefined || known.ts <= value.ts) this.#latest[field] = { value: value.value, ts: value.ts };
+      }
+      this.latest = { ...this.#latest };
+      for (const command of commands.commands ?? []) this.putCommand(command);
+      this.commandsLoaded = true;
+      this.missing = false;
+      this.failure = undefined;
+    } catch (error) {
+      if (isAbort(error)) return;
+      if (isNotFound(error)) this.missing = true;
+      else this.failure = error;
+    }
+  }
+
+  async #loadSeries(showLoading: boolean): Promise<void> {
+    this.#seriesAbort.abort();
+    const abort = (this.#seriesAbort = new AbortController());
+    const range = this.range;
+    if (showLoading) this.seriesState = 'loading';
+    this.#pending = [];
+    this.#loadingSeries = true;
+    try {
+      const series = await loadSeries(this.id, range, serverNow(), abort.signal);
+      if (abort.signal.aborted) return;
+      for (const reading of this.#pending) series.add(reading);
+      this.series = series;
+      this.seriesState = 'ready';
+      this.#flush();
+    } catch (error) {
+      if (isAbort(error) || abort.signal.aborted) return;
+      this.seriesState = 'failed';
+    } finally {
+      if (this.#seriesAbort === abort) {
+        this.#loadingSeries = false;
+        this.#pending = [];
+      }
+    }
+  }
+
+  #telemetry(event: TelemetryEvent): void {
+    if (event.device !== this.id) return;
+    if (event.measurement && event.measurement !== DEFAULT_MEASUREMENT) return;
+    const readings = event.readings ?? [];
+    mergeReadings(this.#latest, readings);
+    for (const reading of readings) {
+      if (this.#loadingSeries) this.#pending.push(reading);
+      this.series.add(reading);
+    }
+    this.#redraw.request();
+  }
+
+  #presence(event: PresenceEvent): void {
+    if (event.device !== this.id || this.device === undefined) return;
+    this.#presenceHeardAt = performance.now();
+    const device = { ...this.device };
+    applyPresence(device, event);
+    this.device = device;
+  }
+
+  #flush(): void {
+    this.series.dropBefore(serverNow() - this.range.ms - 60_000);
+    this.latest = { ...this.#latest };
+    const fields = this.series.fields;
+    if (fields.length !== this.fields.length) this.fields = fields;
+    this.seriesVersion++;
+  }
+}

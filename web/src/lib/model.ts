@@ -1,0 +1,128 @@
+// The REST shapes the dashboard reads. Members that the hub leaves out when empty are optional here.
+
+export type FieldValue = number | boolean | string;
+
+export interface Latest {
+  value: FieldValue;
+  ts: number; // ms since the epoch, as measured
+}
+
+export interface Device {
+  id: string;
+  type?: string;
+  tags?: string[];
+  attributes?: Record<string, string>;
+  enabled?: boolean;
+  created?: string;
+  online: boolean;
+  transport?: string;
+  remote?: string;
+  connected_at?: string;
+  last_seen?: string;
+  disconnected_at?: string;
+  cause?: string;
+  firmware?: string;
+  model?: string;
+  latest?: Record<string, Latest>;
+}
+
+export interface DevicePage {
+  devices: Device[] | null;
+  next?: string;
+}
+
+export interface CreatedDevice extends Device {
+  token: string;
+}
+
+export interface Reading {
+  ts: number;
+  values: Record<string, FieldValue | null>;
+}
+
+export interface ReadingPage {
+  readings: Reading[] | null;
+  next?: string;
+}
+
+export interface LatestAnswer {
+  device: string;
+  values: Record<string, Latest> | null;
+}
+
+export const commandStates = [
+  'accepted', 'queued', 'sent', 'received', 'running', 'done', 'failed', 'rejected', 'expired', 'cancelled', 'unknown',
+] as const;
+export type CommandState = (typeof commandStates)[number];
+
+export interface CommandChange {
+  state: CommandState;
+  time: string;
+  cause?: string;
+  actor?: string;
+}
+
+export interface Command {
+  id: string;
+  device: string;
+  method: string;
+  params?: unknown;
+  state: CommandState;
+  delivery?: string;
+  result?: unknown;
+  error?: unknown;
+  late?: boolean;
+  created: string;
+  expires?: string;
+  timeout_ms?: number;
+  actor?: string;
+  history?: CommandChange[] | null;
+}
+
+export interface CommandPage {
+  commands: Command[] | null;
+  next?: string;
+}
+
+export interface CommandRequest {
+  method: string;
+  params?: unknown;
+  delivery?: string;
+}
+
+export interface Me {
+  name: string;
+  role: string;
+}
+
+// What the live stream carries.
+export interface TelemetryEvent {
+  device: string;
+  measurement?: string;
+  readings: Reading[];
+}
+
+export interface PresenceEvent {
+  device: string;
+  online: boolean;
+  transport?: string;
+  time?: string;
+  cause?: string;
+  version?: number;
+}
+
+const finalStates: ReadonlySet<string> = new Set(['done', 'failed', 'rejected', 'expired', 'cancelled', 'unknown']);
+
+export function isFinal(state: CommandState): boolean {
+  return finalStates.has(state);
+}
+
+/**
+ * Of two reports of the same command, the one that knows more. The answer to the request, the list and the live stream
+ * come in any order; a late answer may follow a final state, so the length of the history decides.
+ */
+export function newerCommand(a: Command, b: Command): Command {
+  const known = (c: Command) => c.history?.length ?? 0;
+  if (known(a) !== known(b)) return known(a) > known(b) ? a : b;
+  return isFinal(a.state) && !isFinal(b.state) ? a : b;
+}

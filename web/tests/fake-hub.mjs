@@ -1,0 +1,173 @@
+// A stand-in for the hub, for looking at the dashboard without one: REST shapes and live stream with made-up devices.
+// It proves nothing about the hub. `npm run fake` [PORT] [EXTRA DEVICES] [RATE]; the token is "op_fake".
+import { createReadStream, existsSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { extname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { FIELDS, STEP_MS, hasReading, makeDevices, valuesAt } from './fake-data.mjs';
+
+const dist = fileURLToPath(new URL('../dist/', import.meta.url));
+const kinds = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+const POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+export const TOKEN = 'op_fake';
+
+/** Starts it on a port of 127.0.0.1 and returns {url, stop}. */
+export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}) {
+  const startedAt = Date.now();
+  const devices = new Map(makeDevices({ extra, now: startedAt }).map((d) => [d.id, d]));
+  const commands = [];
+  const streams = new Set();
+  let versions = 1;
+  let lastCommand = 0;
+
+  const emit = (type, data, device) => {
+    for (const s of streams) {
+      if (s.devices.length > 0 && !s.devices.includes(device)) continue;
+      if (s.kinds.length > 0 && !s.kinds.includes(type)) continue;
+      s.response.write(`event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
+    }
+  };
+  const timer = setInterval(() => {
+    const now = Date.now();
+    for (const device of devices.values()) {
+      if (device.silent || silence || !device.online) continue;
+      if ((Math.floor(now / 250) + device.index) % (STEP_MS / 1000) !== 0) continue;
+      device.latestAt = now;
+      emit('telemetry', { device: device.id, measurement: 'telemetry', readings: [{ ts: now, values: valuesAt(device.index, now) }] }, device.id);
+    }
+  }, 250);
+  const comments = setInterval(() => streams.forEach((s) => s.response.write(': alive\n\n')), 15_000);
+
+  const json = (response, status, body, headers = {}) => {
+    response.writeHead(status, { 'Content-Type': status >= 400 ? 'application/problem+json' : 'application/json', ...headers });
+    response.end(body === undefined ? '' : JSON.stringify(body));
+  };
+  const problem = (response, status, title, detail, reason) => json(response, status, { type: 'about:blank', title, status, detail, reason });
+  const latestOf = (device) => {
+    if (device.never) return undefined;
+    const ts = device.silent ? startedAt - 7_200_000 : (device.latestAt ?? startedAt - 1500);
+    return Object.fromEntries(Object.entries(valuesAt(device.index, ts)).map(([k, value]) => [k, { value, ts }]));
+  };
+  const view = (device, latest) => {
+    const { index, silent, never, latestAt, ...rest } = device;
+    return latest ? { ...rest, latest: latestOf(device) } : rest;
+  };
+
+  function history(response, device, q) {
+    const from = Number(q.get('from'));
+    const to = Math.min(Number(q.get('to')), Date.now());
+    const every = Number.parseInt(q.get('every') ?? '0', 10) * 1000;
+    const limit = Number(q.get('limit') ?? 1000);
+    const step = every > 0 ? Math.max(every, STEP_MS) : STEP_MS;
+    const readings = [];
+    for (let ts = Math.ceil(from / step) * step; ts < to && !device.silent; ts += step) {
+      if (hasReading(device, ts, startedAt)) readings.push({ ts, values: valuesAt(device.index, ts) });
+    }
+    json(response, 200, { readings: readings.slice(0, limit), next: readings.length > limit ? 'more' : '' });
+  }
+
+  function move(command, state, more = {}) {
+    Object.assign(command, { state, ...more });
+    command.history.push({ state, time: new Date().toISOString(), ...(more.cause ? { cause: more.cause } : {}) });
+    emit('command', command, command.device);
+  }
+
+  function send(response, device, body, q) {
+    if (!device.online) return problem(response, 409, 'Device offline', `${device.id} is offline; the command was not recorded.`, 'device_offline');
+    const time = new Date().toISOString();
+    lastCommand = Math.max(lastCommand + 1, Date.now());
+    const command = {
+      id: `01${lastCommand.toString(36).toUpperCase().padStart(24, '0')}`, device: device.id, method: body.method, params: body.params,
+      delivery: body.delivery ?? 'at-most-once', state: 'accepted', created: time, timeout_ms: 30_000, actor: 'admin',
+      history: [{ state: 'accepted', time, actor: 'admin' }],
+    };
+    commands.unshift(command);
+    emit('command', command, device.id);
+    move(command, 'sent');
+    const answer = () => {
+      if (body.method === 'ping') move(command, 'done', { result: { pong: true, uptime_s: 3214 } });
+      else if (body.method === 'set') move(command, 'done', { result: { state: body.params ?? {} } });
+      else if (body.method === 'lost') move(command, 'unknown', { cause: 'connection lost before the answer' });
+      else move(command, 'rejected', { error: { code: -32601, message: `method "${body.method}" not found` } });
+      if (q.has('wait')) json(response, 201, command);
+    };
+    setTimeout(answer, 300);
+    if (!q.has('wait')) json(response, 201, command);
+  }
+
+  function live(request, response, q) {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+    response.write(': hello\n\n');
+    const stream = { response, devices: q.getAll('device'), kinds: (q.get('kind') ?? '').split(',').filter(Boolean) };
+    streams.add(stream);
+    request.on('close', () => streams.delete(stream));
+  }
+
+  function apiCall(request, response, url, body) {
+    const { pathname, searchParams: q } = url;
+    if (pathname === '/api/v1/login') {
+      if (body.token !== TOKEN) return problem(response, 401, 'Unauthorized', 'The token is not known.', 'bad_credentials');
+      return json(response, 204, undefined, { 'Set-Cookie': 'hub_session=ok; HttpOnly; SameSite=Strict; Secure; Path=/' });
+    }
+    if (!(request.headers.cookie ?? '').includes('hub_session=ok')) return problem(response, 401, 'Unauthorized', 'Log in first.', 'no_credentials');
+    if (pathname === '/api/v1/logout') return json(response, 204, undefined, { 'Set-Cookie': 'hub_session=; Max-Age=0; Path=/' });
+    if (pathname === '/api/v1/me') return json(response, 200, { name: 'admin', role: 'admin' });
+    if (pathname === '/api/v1/live') return live(request, response, q);
+    if (pathname === '/api/v1/devices' && request.method === 'POST') {
+      if (devices.has(body.id)) return problem(response, 409, 'Conflict', `A device ${body.id} exists already.`, 'device_exists');
+      const device = { ...body, index: devices.size, enabled: true, online: false, silent: true, never: true, created: new Date().toISOString() };
+      devices.set(body.id, device);
+      setTimeout(() => {
+        Object.assign(device, { online: true, transport: 'mqtt', connected_at: new Date().toISOString() });
+        emit('presence', { device: device.id, online: true, transport: 'mqtt', time: device.connected_at, version: ++versions }, device.id);
+      }, 2500);
+      return json(response, 201, { ...view(device), token: 'dev_3q2-7wAAb0Vn1Q8m5xJk9sT4uYcR6hE2pLfGiDoZzKM' });
+    }
+    if (pathname === '/api/v1/devices') {
+      const all = [...devices.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+      const at = Number(q.get('cursor') ?? 0);
+      const limit = Number(q.get('limit') ?? 100);
+      return json(response, 200, { devices: all.slice(at, at + limit).map((d) => view(d, q.has('latest'))), next: at + limit < all.length ? String(at + limit) : '' });
+    }
+    const match = /^\/api\/v1\/devices\/([^/]+)(?:\/(\w+))?$/.exec(pathname);
+    const device = match && devices.get(decodeURIComponent(match[1]));
+    if (!device) return problem(response, 404, 'Not found', 'There is no such device.', 'not_found');
+    if (match[2] === undefined) return json(response, 200, view(device));
+    if (match[2] === 'latest') return json(response, 200, { device: device.id, values: latestOf(device) ?? {} });
+    if (match[2] === 'telemetry') return history(response, device, q);
+    if (match[2] === 'commands' && request.method === 'POST') return send(response, device, body, q);
+    return json(response, 200, { commands: commands.filter((c) => c.device === device.id), next: '' });
+  }
+
+  function page(response, pathname) {
+    const headers = { 'Content-Security-Policy': POLICY, 'X-Content-Type-Options': 'nosniff' };
+    let path = join(dist, pathname);
+    if (!path.startsWith(dist) || !existsSync(path) || !statSync(path).isFile()) path = join(dist, 'index.html');
+    response.writeHead(200, { ...headers, 'Content-Type': kinds[extname(path)] ?? 'application/octet-stream' });
+    createReadStream(path).pipe(response);
+  }
+
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, 'http://fake');
+    if (!url.pathname.startsWith('/api/')) return page(response, url.pathname);
+    let text = '';
+    request.on('data', (piece) => (text += piece));
+    request.on('end', () => apiCall(request, response, url, text === '' ? {} : JSON.parse(text)));
+  });
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    fields: Object.keys(FIELDS),
+    stop: () => {
+      clearInterval(timer);
+      clearInterval(comments);
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const hub = await startFakeHub({ port: Number(process.argv[2] ?? 8480), extra: Number(process.argv[3] ?? 0) });
+  console.log(`fake hub on ${hub.url}, token ${TOKEN}`);
+}
