@@ -336,6 +336,12 @@ func (f *fakeFeed[T]) Missed() uint64 {
 	return missed
 }
 
+func (f *fakeFeed[T]) lose(n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.missed += n
+}
+
 func (f *fakeFeed[T]) Close() { f.closed <- struct{}{} }
 
 var errSecret = errors.New("dial 10.0.0.7: password hunter2 is wrong")

@@ -1,0 +1,202 @@
+package api_test
+
+import (
+	"encoding/base64"
+	"io"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"telemetryhub/api"
+)
+
+func TestPostTelemetry(t *testing.T) {
+	basic := func(user, token string) string {
+		return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+token))
+	}
+	const good = `{"values":{"Temp":20.5}}`
+	for name, c := range map[string]struct {
+		path, token, body string
+		headers           []string
+		status            int
+		reason            string
+		refused           string
+	}{
+		"params":             {body: good, status: 204},
+		"bare values":        {body: `{"Temp":20.5}`, status: 204},
+		"basic":              {token: "-", headers: []string{basic("d1", "dev_1")}, body: good, status: 204},
+		"curl's default":     {body: good, headers: []string{"Content-Type: application/x-www-form-urlencoded"}, status: 204},
+		"nobody":             {token: "-", body: good, status: 401, reason: "no_credentials"},
+		"wrong token":        {token: "dev_x", body: good, status: 401, reason: "bad_credentials"},
+		"wrong user":         {token: "-", headers: []string{basic("d2", "dev_1")}, body: good, status: 401, reason: "bad_credentials"},
+		"an operator":        {token: "op_admin", body: good, status: 401, reason: "bad_credentials"},
+		"another's path":     {path: "/api/v1/devices/d2/telemetry", body: good, status: 403, reason: "wrong_device"},
+		"disabled":           {path: "/api/v1/devices/d3/telemetry", token: "dev_3", body: good, status: 403, reason: "device_disabled"},
+		"not JSON":           {body: `{"Temp":`, status: 400, reason: "bad_json", refused: "d1 bad_json"},
+		"empty":              {body: ``, status: 400, reason: "bad_json", refused: "d1 bad_json"},
+		"not UTF-8":          {body: "{\"a\":\"\xff\"}", status: 400, reason: "bad_utf8", refused: "d1 bad_utf8"},
+		"an array":           {body: `[1]`, status: 422, reason: "bad_frame", refused: "d1 bad_frame"},
+		"too large":          {body: `{"a":"` + strings.Repeat("x", 1000) + `"}`, status: 413, reason: "frame_too_large", refused: "d1 frame_too_large"},
+		"CBOR":               {body: "\xa0", headers: []string{"Content-Type: application/cbor"}, status: 415, reason: "unsupported_media_type", refused: "d1 unsupported_media_type"},
+		"gzip":               {body: "\x1f\x8b", headers: []string{"Content-Encoding: gzip"}, status: 415, reason: "unsupported_media_type", refused: "d1 unsupported_media_type"},
+		"not a query":        {path: "/api/v1/devices/d1/telemetry?token=dev_1", body: good, status: 422, reason: "invalid"},
+		"exactly max_frame":  {body: `{"a":"` + strings.Repeat("x", 1000-8) + `"}`, status: 204},
+		"one reading, batch": {body: `{"readings":[{"ts":1700000000000,"values":{"Temp":1}}],"seq":1,"boot":"b"}`, status: 204},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, api.Config{MaxFrame: 1000})
+			if c.path == "" {
+				c.path = "/api/v1/devices/d1/telemetry"
+			}
+			switch c.token {
+			case "":
+				c.token = "dev_1"
+			case "-":
+				c.token = ""
+			}
+			a := b.ask("POST", c.path, c.token, c.body, c.headers...)
+			if c.status == 204 {
+				a.want(204)
+			} else {
+				a.wantProblem(c.status, c.reason)
+			}
+			if got, want := len(b.said(&b.committed)), c.status == 204; (got == 1) != want {
+				t.Errorf("committed %d frames", got)
+			}
+			if got := strings.Join(b.said(&b.refused), ","); got != c.refused {
+				t.Errorf("refused %q, want %q", got, c.refused)
+			}
+		})
+	}
+}
+
+func TestPostTelemetryIsNotAckedBeforeTheCommit(t *testing.T) {
+	b := newBench(t, api.Config{})
+	b.commitErr = errSecret
+	a := b.ask("POST", "/api/v1/devices/d1/telemetry", "dev_1", `{"a":1}`)
+	if p := a.wantProblem(503, "hub_stopping"); p.RetryAfterMs == 0 || strings.Contains(string(a.body), "hunter2") {
+		t.Errorf("%s", a.body)
+	}
+}
+
+// TestSlowBodyIsCut sends a body that never ends.
+func TestSlowBodyIsCut(t *testing.T) {
+	b := newBench(t, api.Config{BodyTimeout: 50 * time.Millisecond})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "POST /api/v1/devices/d1/telemetry HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer dev_1\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408") || !strings.Contains(string(answer), "body_timeout") {
+		t.Errorf("%v: %s", err, answer)
+	}
+	if got := b.said(&b.refused); len(got) != 0 {
+		t.Errorf("half a frame was counted: %v", got)
+	}
+}
+
+func TestHistoryQuery(t *testing.T) {
+	clock := newClock() // 2023-11-14T22:13:20Z
+	now := clock.at
+	b := newBench(t, api.Config{Now: clock.now})
+	for query, want := range map[string]api.HistoryQuery{
+		"":                     {Limit: 1000},
+		"?fields=Temp&fn=mean": {Fields: []string{"Temp"}, Fn: "mean", Limit: 1000},
+		"?fields=a,b,a&from=-1h&every=1m&limit=10000": {Fields: []string{"a", "b"}, From: now.Add(-time.Hour), To: now.Add(10 * time.Minute), Every: time.Minute, Fn: "mean", Limit: 10000},
+		"?from=1458031648545&to=-7d&measurement=m":    {From: time.UnixMilli(1458031648545), To: now.AddDate(0, 0, -7), Measurement: "m", Limit: 1000},
+		"?from=2020-01-01T00:00:00Z&cursor=c":         {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Cursor: "c", Limit: 1000},
+		"?from=2020-01-01T02:00:00%2B02:00":           {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Limit: 1000},
+		"?from=2020-01-01T02:00:00+02:00&to=now":      {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), To: now, Limit: 1000},
+	} {
+		v := b.ask("GET", "/api/v1/devices/d1/telemetry"+query, "op_viewer", "").want(200).json()
+		if !reflect.DeepEqual(v, map[string]any{"readings": []any{map[string]any{"ts": 1000.0, "values": map[string]any{"Temp": 20.5}}}, "next": "page2"}) {
+			t.Errorf("%s: %v", query, v)
+		}
+		got := b.queries[len(b.queries)-1]
+		if !got.From.Equal(want.From) || !got.To.Equal(want.To) {
+			t.Errorf("%s: from %v to %v", query, got.From, got.To)
+		}
+		got.From, got.To, want.From, want.To, want.Device = time.Time{}, time.Time{}, time.Time{}, time.Time{}, "d1"
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", query, got, want)
+		}
+	}
+}
+
+func TestHistoryRefusals(t *testing.T) {
+	b := newBench(t, api.Config{})
+	for query, want := range map[string][]string{ // reason, then what the detail must name
+		"?from=yesterday":           {"bad_parameter", "from=yesterday", "RFC 3339", "-1h"},
+		"?to=-1y":                   {"bad_parameter", "to=-1y", "RFC 3339"},
+		"?from=--1h":                {"bad_parameter", "from=--1h"},
+		"?from=-NaNd":               {"bad_parameter", "from=-NaNd"},
+		"?from=-999999d":            {"bad_parameter", "from=-999999d"},
+		"?from=9223372036854775807": {"bad_parameter", "from=9223372036854775807", "2261"},
+		"?from=-1h&to=-2h":          {"bad_parameter", "from=-1h", "before to"},
+		"?every=1m":                 {"bad_parameter", "every=1m", "needs from"},
+		"?from=-1h&every=0s":        {"bad_parameter", "every=0s", "1ms"},
+		"?from=-1h&every=-5m":       {"bad_parameter", "every=-5m"},
+		"?from=-365d&every=1s":      {"bad_parameter", "every=1s", "100000"},
+		"?fn=median":                {"invalid", "query.fn=median"},
+		"?limit=0":                  {"invalid", "query.limit", "1"},
+		"?limit=10001":              {"invalid", "query.limit=10001", "10000"},
+		"?limit=x":                  {"invalid", "query.limit=x"},
+		"?form=-1h":                 {"invalid", "query.form"},
+	} {
+		p := b.ask("GET", "/api/v1/devices/d1/telemetry"+query, "op_viewer", "").wantProblem(422, want[0])
+		for _, part := range want[1:] {
+			if !strings.Contains(p.Detail, part) {
+				t.Errorf("%s: detail %q does not say %q", query, p.Detail, part)
+			}
+		}
+		if len(p.Errors) == 0 || !strings.HasPrefix(p.Errors[0].Location, "query.") {
+			t.Errorf("%s: errors %+v", query, p.Errors)
+		}
+	}
+	b.ask("GET", "/api/v1/devices/none/telemetry", "op_viewer", "").wantProblem(404, "device_not_found")
+	b.ask("GET", "/api/v1/quarantine?cursor=broken", "op_viewer", "").wantProblem(422, "bad_parameter")
+}
+
+func TestLatestIsTheNewestMeasured(t *testing.T) {
+	clock := newClock()
+	b := newBench(t, api.Config{Now: clock.now})
+	now := float64(clock.at.UnixMilli())
+	b.latest["d1"]["RelH"] = api.Value{Value: 1.0, TS: 500} // came later, measured before what the store has
+	v := b.ask("GET", "/api/v1/devices/d1/latest", "op_viewer", "").want(200).json()
+	want := map[string]any{"device": "d1", "ts": 2000.0, "age_ms": now - 2000, "values": map[string]any{
+		"Temp": map[string]any{"value": 21.5, "ts": 2000.0, "age_ms": now - 2000},
+		"RelH": map[string]any{"value": 40.0, "ts": 1000.0, "age_ms": now - 1000},
+	}}
+	if !reflect.DeepEqual(v, want) {
+		t.Errorf("got  %v\nwant %v", v, want)
+	}
+	b.historyErr = &api.UnavailableError{Message: "away"}
+	b.stored = nil
+	if v = b.ask("GET", "/api/v1/devices/d1/latest", "op_viewer", "").want(200).json(); v["ts"] != 2000.0 {
+		t.Errorf("without the store: %v", v)
+	}
+	b.ask("GET", "/api/v1/devices/d2/latest", "op_viewer", "").wantProblem(503, "unavailable")
+	b.ask("GET", "/api/v1/devices/d1/latest?measurement=other", "op_viewer", "").wantProblem(503, "unavailable")
+}
+
+func TestAuditAndQuarantine(t *testing.T) {
+	b := newBench(t, api.Config{})
+	v := b.ask("GET", "/api/v1/audit", "op_viewer", "").want(200).json()
+	account := map[string]any{"received": 0.0, "stored": 0.0, "duplicate": 0.0, "quarantined": 0.0, "queued": 0.0, "refused": map[string]any{}}
+	account["device"] = "d1"
+	if !reflect.DeepEqual(v["devices"], []any{account}) || v["total"].(map[string]any)["received"] != 3.0 {
+		t.Errorf("audit %v", v)
+	}
+	b.ask("GET", "/api/v1/audit?device=none", "op_viewer", "").wantProblem(404, "device_not_found")
+	if a := b.ask("GET", "/api/v1/quarantine", "op_viewer", "").want(200); !slices.Equal(a.body, []byte("{\"items\":[],\"next\":\"\"}\n")) {
+		t.Errorf("quarantine %s", a.body)
+	}
+}
