@@ -1,0 +1,135 @@
+package ingest
+
+import (
+	"slices"
+	"sync"
+
+	"telemetryhub/wire"
+)
+
+// arrivals is what is known of devices ahead of the writer: what has been committed, and the clock that gives readings
+// without a time one of their own. Append uses it under the journal's lock; others take mu.
+type arrivals struct {
+	mu       sync.Mutex
+	byDevice map[string]*arrival
+}
+
+type arrival struct {
+	device   string
+	received uint64 // readings and refused frames that are durable
+	queued   uint64 // of those, not yet accounted for by the writer
+	boots    []bootArrival
+	clock    int64 // the last time of receipt that was given, Unix ms; of the journal's lock
+}
+
+// bootArrival is the last durable number of a boot.
+type bootArrival struct {
+	boot string
+	last uint64
+}
+
+// of returns the device's arrival, made if need be.
+func (a *arrivals) of(device string) *arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.byDevice[device]
+	if d == nil {
+		d = &arrival{device: device}
+		a.byDevice[device] = d
+	}
+	return d
+}
+
+// durable returns the last durable number of a device's boot.
+func (a *arrivals) durable(device, boot string) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if d := a.byDevice[device]; d != nil {
+		for _, b := range d.boots {
+			if b.boot == boot {
+				return b.last
+			}
+		}
+	}
+	return 0
+}
+
+// commit notes what became durable.
+func (a *arrivals) commit(marks []mark) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range marks {
+		m := &marks[i]
+		m.of.received += m.count
+		m.of.queued += m.count
+		if m.last > 0 && m.boot != "" {
+			m.of.note(m.boot, m.last)
+		}
+	}
+}
+
+// settled notes that the writer has accounted for n of the device's readings.
+func (a *arrivals) settled(device string, n uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if d := a.byDevice[device]; d != nil {
+		d.queued -= min(n, d.queued)
+	}
+}
+
+// note needs arrivals.mu. The boot used last is at the end.
+func (d *arrival) note(boot string, last uint64) {
+	if n := len(d.boots); n > 0 && d.boots[n-1].boot == boot {
+		d.boots[n-1].last = max(d.boots[n-1].last, last)
+		return
+	}
+	b := bootArrival{boot: boot, last: last}
+	if i := slices.IndexFunc(d.boots, func(o bootArrival) bool { return o.boot == boot }); i >= 0 {
+		b.last = max(last, d.boots[i].last)
+		d.boots = slices.Delete(d.boots, i, i+1)
+	} else if len(d.boots) == maxBoots {
+		d.boots = slices.Delete(d.boots, 0, 1)
+	}
+	d.boots = append(d.boots, b)
+}
+
+// mark is one frame within a commit.
+type mark struct {
+	of    *arrival
+	boot  string
+	last  uint64 // number of its last reading
+	count uint64 // of its readings, or 1 refused frame
+}
+
+// bootOf returns boot as the text that is already there, where it is.
+func (d *arrival) bootOf(boot []byte) string {
+	if n := len(d.boots); n > 0 && d.boots[n-1].boot == string(boot) {
+		return d.boots[n-1].boot
+	}
+	return string(boot)
+}
+
+// timeReadings gives each reading its time, or the flaw that its time is beyond the limits. Readings without a time
+// get that of their receipt, each its own millisecond: two of them never overwrite each other in the store.
+func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLimits) {
+	for i := range t.Readings {
+		r := &t.Readings[i]
+		if r.Flaw != "" {
+			continue
+		}
+		switch r.Clock {
+		case wire.ClockNone:
+			d.clock = max(received, d.clock+1)
+			r.Time = d.clock
+		case wire.ClockAge:
+			r.Time = received - r.Time
+		}
+		r.Clock = wire.ClockGiven
+		switch {
+		case r.Time < limits.Past.UnixMilli():
+			r.Flaw = wire.ReasonTimePast
+		case r.Time > received+limits.Future.Milliseconds():
+			r.Flaw = wire.ReasonTimeFuture
+		}
+	}
+}

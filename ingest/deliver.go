@@ -1,0 +1,155 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// Store is where points are kept. Write takes lines of line protocol with times in ms; writing the same lines again
+// changes nothing. It has three outcomes: nil, all of them are stored; *RejectedError, some of them never will be and
+// the others may or may not be stored; any other error, none of them counts as stored and they can be tried again.
+type Store interface {
+	Write(ctx context.Context, lines []byte) error
+}
+
+// RejectedError is the store's word that lines are bad.
+type RejectedError struct{ Message string }
+
+// Error returns the store's own words.
+func (e *RejectedError) Error() string { return "rejected by the store: " + e.Message }
+
+// MisconfiguredError is a fault that only an operator can mend, such as wrong credentials or a missing bucket. Nothing
+// is rejected because of it.
+type MisconfiguredError struct{ Message, Mend string }
+
+// Error says what is wrong and what mends it.
+func (e *MisconfiguredError) Error() string { return e.Message + "; " + e.Mend }
+
+// TooLargeError says that fewer lines at a time would be taken.
+type TooLargeError struct{ Message string }
+
+// Error returns the store's own words.
+func (e *TooLargeError) Error() string { return "too large for the store: " + e.Message }
+
+// RetryAfter is implemented by errors that know when the next try is welcome.
+type RetryAfter interface{ RetryAfter() time.Duration }
+
+// Pauses between tries to write.
+const (
+	storeFirstPause   = 200 * time.Millisecond
+	storeLongestPause = 15 * time.Second
+)
+
+// deliver writes the batch, sets aside what the store rejects, and moves the position. It returns an error only when
+// hard ends before the store has taken the batch: then nothing of it counts, and it is read again after the restart.
+func (w *writer) deliver(hard context.Context) error {
+	b := &w.work
+	if len(b.points) > 0 {
+		start := time.Now()
+		if err := w.write(hard, b.points, 0); err != nil {
+			return err
+		}
+		w.metrics.stored(time.Since(start), len(b.points))
+	}
+	if err := w.quarantine.put(hard, b.aside); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.position = b.last
+	for device, counts := range b.counts {
+		w.accounts[device].add(*counts)
+		w.arrivals.settled(device, counts.Received)
+		w.dirty[device] = true
+	}
+	return nil
+}
+
+// write writes the lines of points, which begin at from in the batch's lines. Where the store rejects some of them it
+// halves, until the bad ones are found and all others are stored.
+func (w *writer) write(hard context.Context, points []point, from int) error {
+	lines := w.work.lines[from:points[len(points)-1].end]
+	err := w.try(hard, lines)
+	var rejected *RejectedError
+	var tooLarge *TooLargeError
+	switch {
+	case err == nil:
+		for i := range points {
+			points[i].counts.Stored++
+		}
+		return nil
+	case errors.As(err, &rejected) && len(points) == 1:
+		w.reject(points[0], lines, rejected.Message)
+		return nil
+	case errors.As(err, &tooLarge) && len(points) == 1:
+		w.reject(points[0], lines, tooLarge.Message)
+		return nil
+	case errors.As(err, &rejected), errors.As(err, &tooLarge):
+		half := len(points) / 2
+		if err := w.write(hard, points[:half], from); err != nil {
+			return err
+		}
+		return w.write(hard, points[half:], points[half-1].end)
+	}
+	return err
+}
+
+// try writes lines until the store takes or rejects them, or hard ends.
+func (w *writer) try(hard context.Context, lines []byte) error {
+	pause := storeFirstPause
+	for {
+		err := w.store.Write(hard, lines)
+		var rejected *RejectedError
+		var tooLarge *TooLargeError
+		if err == nil || errors.As(err, &rejected) || errors.As(err, &tooLarge) {
+			w.setFault(nil)
+			return err
+		}
+		if hard.Err() != nil {
+			return fmt.Errorf("write to the store: %w; it waits in the journal", errors.Join(hard.Err(), err))
+		}
+		w.setFault(err)
+		w.metrics.retries.Inc()
+		wait := pause/2 + rand.N(pause)
+		var advised RetryAfter
+		if errors.As(err, &advised) {
+			wait = max(wait, advised.RetryAfter())
+		}
+		select {
+		case <-time.After(wait):
+		case <-hard.Done():
+		}
+		pause = min(2*pause, storeLongestPause)
+	}
+}
+
+// reject sets aside one point with the store's own words.
+func (w *writer) reject(p point, line []byte, message string) {
+	p.counts.Quarantined++
+	w.work.aside = append(w.work.aside, Quarantined{
+		Device: p.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
+		Received: time.Now().UTC(), Frame: string(line), key: asideKey{p.sequence, uint64(p.end), p.seq},
+	})
+}
+
+// setFault notes whether the store takes points, and logs when that changes.
+func (w *writer) setFault(err error) {
+	w.mu.Lock()
+	before := w.fault
+	w.fault = err
+	w.mu.Unlock()
+	var misconfigured *MisconfiguredError
+	switch {
+	case errors.As(err, &misconfigured) && (before == nil || before.Error() != err.Error()):
+		w.log.Error("the store refuses the hub; readings wait in the journal until that is mended", "err", misconfigured.Message, "mend", misconfigured.Mend)
+	case err != nil && before == nil:
+		w.log.Warn("the store takes nothing; readings wait in the journal", "err", err)
+	case err == nil && before != nil:
+		w.log.Info("the store takes readings again")
+	}
+}

@@ -1,0 +1,20 @@
+// Package ingest owns the way of a reading from "accepted" to "stored point", and the account of it.
+//
+// The journal gathers what all connections bring into envelopes, publishes each to JetStream, which syncs it, and only
+// then lets the readings be acked (group commit). The writer reads the envelopes in the order of the journal, decides
+// for each reading whether it is new, a duplicate or to be quarantined, writes the new ones to the store and counts
+// what became of each. What it knows of a device (numbers that it has, counts) is a pure function of the journal up to
+// its position; it is saved from time to time together with that position, so a crash makes it repeat some envelopes
+// with the same decisions and the same points, and never split the two.
+//
+// The store being away stops the writer and nothing else: envelopes wait in the journal. Overload: a full envelope, or
+// a journal that cannot be written, makes Append wait, which the connections pass on to their devices. The live feed
+// waits for nobody.
+//
+// Imports wire and backbone. It does not know connections, HTTP or which database there is.
+//
+// Files in reading order: ingest.go (open, stop), journal.go (append and commit), arrivals.go (what is known of a device
+// before the writer), envelope.go (the format), writer.go (journal to store), deliver.go (outcomes of a write),
+// numbers.go and account.go (what the writer knows of a device), progress.go (how it is saved), lines.go (line
+// protocol), quarantine.go, audit.go, latest.go, feed.go, purge.go, metrics.go.
+package ingest

@@ -1,0 +1,229 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"telemetryhub/backbone"
+	"telemetryhub/wire"
+)
+
+// TimeLimits bounds the times that readings may bear.
+type TimeLimits struct {
+	Past   time.Time     // not before
+	Future time.Duration // not further ahead of the receipt
+}
+
+// Config is what an operator can set of ingest.
+type Config struct {
+	Keep       time.Duration // envelopes that are written stay in the journal for so long
+	KeepBytes  int64         // and are at most so much
+	BatchLines int           // points of one write to the store
+	BatchAge   time.Duration // a batch is written when it is so old, however small
+	SaveEvery  time.Duration // how often the writer's progress is saved
+	Times      TimeLimits
+}
+
+// Bus is the NATS that ingest lives in.
+type Bus interface {
+	JetStream() jetstream.JetStream
+	Bucket(ctx context.Context, name string) (jetstream.KeyValue, error)
+	MaxMessage() int
+}
+
+// Ingest is the journal, the writer and the account of both.
+type Ingest struct {
+	Latest *Latest
+	Feed   *Feed
+
+	arrivals *arrivals
+	journal  *journal
+	writer   *writer
+	stop     context.CancelFunc // the writer's gentle end
+	cut      context.CancelFunc // its hard one
+	done     chan error
+}
+
+// Open reads what the hub knew, and what is in the journal beyond it, and starts the journal and the writer.
+func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.Registerer, log *slog.Logger) (*Ingest, error) {
+	in := &Ingest{
+		Latest:   &Latest{byDevice: map[string]*latestOf{}},
+		Feed:     &Feed{subs: map[*Subscription]bool{}},
+		arrivals: &arrivals{byDevice: map[string]*arrival{}},
+		done:     make(chan error, 1),
+	}
+	w, err := in.newWriter(ctx, cfg, bus, store, log)
+	if err != nil {
+		return nil, err
+	}
+	w.metrics = newMetrics(reg)
+	if err := in.readAhead(ctx); err != nil {
+		return nil, err
+	}
+	// A margin below NATS's limit for the last frame, which may go over the room, and for headers.
+	room := (bus.MaxMessage() - 8<<10) / 2
+	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, room, in.Feed, w.metrics, log); err != nil {
+		return nil, err
+	}
+	w.currentRun = in.journal.run
+	gentle, stop := context.WithCancel(context.WithoutCancel(ctx))
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
+	in.stop, in.cut = stop, cut
+	go func() { in.done <- w.run(gentle, hard) }()
+	reg.MustRegister(in)
+	return in, nil
+}
+
+func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Store, log *slog.Logger) (*writer, error) {
+	js := bus.JetStream()
+	journal, err := js.Stream(ctx, backbone.Journal)
+	if err != nil {
+		return nil, fmt.Errorf("open the journal: %w", err)
+	}
+	aside, err := js.Stream(ctx, backbone.Quarantine)
+	if err != nil {
+		return nil, fmt.Errorf("open the quarantine: %w", err)
+	}
+	kv, err := bus.Bucket(ctx, backbone.Progress)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{
+		cfg: cfg, store: store, journal: journal, arrivals: in.arrivals, latest: in.Latest, log: log,
+		quarantine: &quarantine{js: js, stream: aside}, progress: &progress{kv: kv},
+		dirty: map[string]bool{}, work: batchWork{counts: map[string]*Counts{}}, savedAt: time.Now(),
+	}
+	at, accounts, err := w.progress.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.position, w.runs, w.accounts = at.Position, at.Runs, accounts
+	in.writer = w
+	return w, nil
+}
+
+// readAhead learns from the journal, beyond the writer's position, what each device has made durable: the numbers for
+// hello's answer and the readings that are queued.
+func (in *Ingest) readAhead(ctx context.Context) error {
+	w := in.writer
+	for device, a := range w.accounts {
+		d := in.arrivals.of(device)
+		d.received = a.Received
+		for i := range a.Boots {
+			d.note(a.Boots[i].Boot, a.Boots[i].last())
+		}
+	}
+	info, err := w.journal.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	if info.State.LastSeq < w.position {
+		return fmt.Errorf("the journal ends at %d and the writer's progress is at %d: the data folder was put together from two states", info.State.LastSeq, w.position)
+	}
+	if info.State.LastSeq == w.position {
+		return nil
+	}
+	messages, err := w.follow(ctx)
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	runs := map[uint64]uint64{}
+	for seq := w.position; seq < info.State.LastSeq; {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read the journal: %w", err)
+		}
+		seq = meta.Sequence.Stream
+		in.readAheadOf(msg.Data(), seq, runs)
+	}
+	return nil
+}
+
+func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint64) {
+	env, err := openEnvelope(data)
+	if err != nil || env.number <= max(runs[env.run], in.writer.runs[env.run]) {
+		return // the writer says so when it comes there
+	}
+	runs[env.run] = env.number
+	var e entry
+	for env.next(&e) {
+		if a := in.writer.accounts[string(e.device)]; a != nil && a.asOf >= sequence {
+			continue
+		}
+		m := mark{of: in.arrivals.of(string(e.device)), count: e.count}
+		if e.seq > 0 {
+			m.boot, m.last = string(e.boot), e.seq+e.count-1
+		}
+		in.arrivals.commit([]mark{m})
+	}
+}
+
+// Append copies t into the next envelope, having given each reading its time, or its flaw where it breaks a limit, and
+// lets w join that commit. It waits while the journal is behind. The error is ErrStopped.
+func (in *Ingest) Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error) {
+	return in.journal.append(device, t, receivedMs, w)
+}
+
+// Commit appends t and returns once it is durable. When ctx ends first, t may still become durable.
+func (in *Ingest) Commit(ctx context.Context, device string, t *wire.Telemetry) error {
+	committed := make(single, 1)
+	if _, err := in.journal.append(device, t, time.Now().UnixMilli(), committed); err != nil {
+		return err
+	}
+	select {
+	case err := <-committed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Refuse counts one frame of the device that could not be used.
+func (in *Ingest) Refuse(device, reason string) { in.journal.refuse(device, reason) }
+
+// Durable returns the last durable number of a device's boot, 0 if none.
+func (in *Ingest) Durable(device, boot string) uint64 { return in.arrivals.durable(device, boot) }
+
+// Status is how journal and writer are.
+type Status struct {
+	Journal error  // why nothing can be committed at present
+	Store   error  // why the store takes nothing at present
+	Backlog uint64 // envelopes that wait for the writer, as far as it knows
+}
+
+// Status returns how journal and writer are now.
+func (in *Ingest) Status() Status {
+	in.journal.mu.Lock()
+	s := Status{Journal: in.journal.fault}
+	in.journal.mu.Unlock()
+	in.writer.mu.Lock()
+	defer in.writer.mu.Unlock()
+	s.Store, s.Backlog = in.writer.fault, in.writer.backlog
+	return s
+}
+
+// Stop commits what was appended, ends the writer gently, and hard when ctx ends. What is then not in the store is in
+// the journal, and goes on after the next start.
+func (in *Ingest) Stop(ctx context.Context) error {
+	err := in.journal.stop(ctx)
+	in.stop()
+	select {
+	case writeErr := <-in.done:
+		in.cut()
+		return errors.Join(err, writeErr)
+	case <-ctx.Done():
+		in.cut()
+		return errors.Join(err, <-in.done)
+	}
+}

@@ -1,0 +1,255 @@
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"telemetryhub/backbone"
+	"telemetryhub/wire"
+)
+
+// envelopeFull is the size in bytes at which an open envelope takes no more: 64 KB carry some hundreds of readings an
+// fsync, and 256 KB are the knee of throughput.
+const envelopeFull = 256 << 10
+
+// ErrStopped is the fate of what was appended and not committed when the hub stopped.
+var ErrStopped = errors.New("the hub is stopping; send it again")
+
+// journal gathers frames into an envelope while the one before is being synced: at most one is on its way, so the
+// order of the journal is the order of Append.
+type journal struct {
+	js       jetstream.JetStream
+	arrivals *arrivals
+	limits   TimeLimits
+	room     int // bytes at which an envelope is full
+	run      uint64
+	log      *slog.Logger
+	feed     *Feed
+	metrics  *metrics
+
+	mu       sync.Mutex
+	changed  sync.Cond // an envelope was taken for publishing, something was appended, or the journal stopped
+	open     *batch
+	spare    *batch
+	stopping bool
+	fault    error // why publishing does not succeed at present
+	done     chan struct{}
+	giveUp   context.Context // ends when what could not be published is given up
+	abandon  context.CancelFunc
+}
+
+// batch is an envelope and who waits for it.
+type batch struct {
+	gen      uint64
+	header   int // size of the header
+	envelope []byte
+	marks    []mark
+	waiters  []wire.Waiter
+}
+
+func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, room int, feed *Feed, m *metrics, log *slog.Logger) (*journal, error) {
+	var run [8]byte
+	if _, err := rand.Read(run[:]); err != nil {
+		return nil, fmt.Errorf("name this run: %w", err)
+	}
+	j := &journal{
+		js: js, arrivals: a, limits: cfg.Times, room: min(room, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
+		log: log, feed: feed, metrics: m, spare: &batch{}, done: make(chan struct{}),
+	}
+	j.changed.L = &j.mu
+	j.giveUp, j.abandon = context.WithCancel(context.Background())
+	j.open = j.reuse(&batch{}, 1)
+	go j.commit()
+	return j, nil
+}
+
+// reuse makes b the empty envelope number gen.
+func (j *journal) reuse(b *batch, gen uint64) *batch {
+	clear(b.marks)
+	clear(b.waiters)
+	b.gen, b.marks, b.waiters = gen, b.marks[:0], b.waiters[:0]
+	b.envelope = appendHeader(b.envelope[:0], j.run, gen)
+	b.header = len(b.envelope)
+	return b
+}
+
+func (b *batch) empty() bool { return len(b.envelope) == b.header }
+
+// take returns the open envelope once it has room. It needs mu.
+func (j *journal) take() (*batch, error) {
+	for len(j.open.envelope) >= j.room && !j.stopping {
+		j.changed.Wait()
+	}
+	if j.stopping {
+		return nil, ErrStopped
+	}
+	return j.open, nil
+}
+
+// append implements devices.Sink.Append.
+func (j *journal) append(device string, t *wire.Telemetry, received int64, w wire.Waiter) (uint64, error) {
+	a := j.arrivals.of(device)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b, err := j.take()
+	if err != nil {
+		return 0, err
+	}
+	a.timeReadings(t, received, j.limits)
+	m := mark{of: a, count: uint64(len(t.Readings))}
+	if t.Seq > 0 {
+		m.boot, m.last = j.bootOf(a, t.Boot), t.Seq+m.count-1
+	}
+	wasEmpty := b.empty()
+	b.envelope = appendReadings(b.envelope, device, t, received)
+	b.marks = append(b.marks, m)
+	if w.Join(b.gen) {
+		b.waiters = append(b.waiters, w)
+	}
+	if wasEmpty {
+		j.changed.Broadcast()
+	}
+	return b.gen, nil
+}
+
+func (j *journal) bootOf(a *arrival, boot []byte) string {
+	j.arrivals.mu.Lock()
+	defer j.arrivals.mu.Unlock()
+	return a.bootOf(boot)
+}
+
+// refuse counts a frame that could not be used, durably. When the hub stops it is not counted: nothing was acked.
+func (j *journal) refuse(device, reason string) {
+	a := j.arrivals.of(device)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b, err := j.take()
+	if err != nil {
+		return
+	}
+	b.envelope = appendRefusal(b.envelope, device, reason, 1)
+	b.marks = append(b.marks, mark{of: a, count: 1})
+	j.changed.Broadcast()
+}
+
+// commit publishes envelope after envelope until the journal has stopped and the last is out.
+func (j *journal) commit() {
+	defer close(j.done)
+	for {
+		j.mu.Lock()
+		for j.open.empty() && !j.stopping {
+			j.changed.Wait()
+		}
+		b := j.open
+		if b.empty() {
+			j.mu.Unlock()
+			return
+		}
+		j.open = j.reuse(j.spare, b.gen+1)
+		j.changed.Broadcast()
+		j.mu.Unlock()
+
+		err := j.publish(b)
+		if err == nil {
+			j.arrivals.commit(b.marks)
+		}
+		for _, w := range b.waiters {
+			w.Committed(b.gen, err)
+		}
+		if err == nil {
+			j.feed.publish(b.envelope)
+		}
+		j.spare = b
+	}
+}
+
+// Publishing is tried again until it succeeds: the readings are in memory only, and their devices wait.
+const (
+	publishTimeout = 10 * time.Second
+	firstPause     = 20 * time.Millisecond
+	longestPause   = 2 * time.Second
+)
+
+// publish returns when the envelope is synced. The message id makes the tries one message; the writer passes over an
+// envelope that came twice all the same.
+func (j *journal) publish(b *batch) error {
+	sealed := seal(b.envelope)
+	b.envelope = sealed
+	msg := &nats.Msg{Subject: backbone.JournalSubject, Data: sealed}
+	id := fmt.Sprintf("%x-%d", j.run, b.gen)
+	pause := firstPause
+	for {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(j.giveUp, publishTimeout)
+		_, err := j.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+		cancel()
+		if err == nil {
+			j.metrics.committed(time.Since(start), len(b.marks), len(sealed))
+			j.setFault(nil)
+			return nil
+		}
+		if j.giveUp.Err() != nil {
+			return ErrStopped
+		}
+		j.setFault(err)
+		select {
+		case <-time.After(pause/2 + mathrand.N(pause)):
+		case <-j.giveUp.Done():
+			return ErrStopped
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// setFault notes whether the journal can be written, and logs when that changes.
+func (j *journal) setFault(err error) {
+	j.mu.Lock()
+	before := j.fault
+	j.fault = err
+	j.mu.Unlock()
+	switch {
+	case err != nil && before == nil && backbone.IsFull(err):
+		j.log.Error("the journal is full: devices wait and nothing is acked until there is room", "err", err)
+	case err != nil && before == nil:
+		j.log.Error("the journal cannot be written: devices wait and nothing is acked", "err", err)
+	case err == nil && before != nil:
+		j.log.Info("the journal can be written again")
+	}
+}
+
+// stop commits what was appended and lets nothing more in. When ctx ends before that, the rest is given up: it was
+// never acked.
+func (j *journal) stop(ctx context.Context) error {
+	j.mu.Lock()
+	j.stopping = true
+	j.changed.Broadcast()
+	j.mu.Unlock()
+	select {
+	case <-j.done:
+		j.abandon()
+		return nil
+	case <-ctx.Done():
+		j.abandon()
+		<-j.done
+		return fmt.Errorf("flush the journal: %w; what was given up had not been acked", ctx.Err())
+	}
+}
+
+// single waits for one commit.
+type single chan error
+
+// Join implements wire.Waiter.
+func (single) Join(uint64) bool { return true }
+
+// Committed implements wire.Waiter.
+func (s single) Committed(_ uint64, err error) { s <- err }

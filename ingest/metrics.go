@@ -1,0 +1,67 @@
+package ingest
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the figures of the journal and the writer. The terms of the audit are collected when they are asked for.
+type metrics struct {
+	commitSeconds prometheus.Histogram
+	commitFrames  prometheus.Histogram
+	commitBytes   prometheus.Counter
+	writeSeconds  prometheus.Histogram
+	writePoints   prometheus.Counter
+	retries       prometheus.Counter
+	damaged       prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hub_commit_seconds", Help: "Time from an envelope's publishing to its fsync.", Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16)}),
+		commitFrames:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hub_commit_frames", Help: "Frames in an envelope.", Buckets: prometheus.ExponentialBuckets(1, 2, 14)}),
+		commitBytes:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_commit_bytes_total", Help: "Bytes of envelopes."}),
+		writeSeconds:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hub_store_write_seconds", Help: "Time until the store had taken a batch, tries included.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
+		writePoints:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_store_points_total", Help: "Points given to the store."}),
+		retries:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_store_retries_total", Help: "Writes that the store did not take and that were tried again."}),
+		damaged:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_journal_damaged_total", Help: "Envelopes that could not be read."}),
+	}
+	reg.MustRegister(m.commitSeconds, m.commitFrames, m.commitBytes, m.writeSeconds, m.writePoints, m.retries, m.damaged)
+	return m
+}
+
+func (m *metrics) committed(took time.Duration, frames, bytes int) {
+	m.commitSeconds.Observe(took.Seconds())
+	m.commitFrames.Observe(float64(frames))
+	m.commitBytes.Add(float64(bytes))
+}
+
+func (m *metrics) stored(took time.Duration, points int) {
+	m.writeSeconds.Observe(took.Seconds())
+	m.writePoints.Add(float64(points))
+}
+
+// Describe implements prometheus.Collector: the audit's terms over all devices, and the backlog.
+func (in *Ingest) Describe(c chan<- *prometheus.Desc) { prometheus.DescribeByCollect(in, c) }
+
+// Collect implements prometheus.Collector.
+func (in *Ingest) Collect(c chan<- prometheus.Metric) {
+	readings := prometheus.NewDesc("hub_readings_total", "Readings by what became of them; received is the sum of the others and of hub_refused_total and hub_readings_queued.", []string{"outcome"}, nil)
+	refused := prometheus.NewDesc("hub_refused_total", "Frames that could not be used.", []string{"reason"}, nil)
+	queued := prometheus.NewDesc("hub_readings_queued", "Readings that are durable and wait for the writer.", nil, nil)
+	backlog := prometheus.NewDesc("hub_journal_backlog", "Envelopes that wait for the writer.", nil, nil)
+	total := in.Audit().Total
+	counter := func(d *prometheus.Desc, n uint64, label ...string) {
+		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label...)
+	}
+	counter(readings, total.Received, "received")
+	counter(readings, total.Stored, "stored")
+	counter(readings, total.Duplicate, "duplicate")
+	counter(readings, total.Quarantined, "quarantined")
+	for reason, n := range total.Refused {
+		counter(refused, n, reason)
+	}
+	c <- prometheus.MustNewConstMetric(queued, prometheus.GaugeValue, float64(total.Queued))
+	c <- prometheus.MustNewConstMetric(backlog, prometheus.GaugeValue, float64(in.Status().Backlog))
+}

@@ -1,0 +1,90 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"telemetryhub/backbone"
+)
+
+// Quarantined is one reading that could not be stored.
+type Quarantined struct {
+	ID       uint64    `json:"-"`                 // its place in the quarantine
+	Device   string    `json:"device"`            //
+	Reason   string    `json:"reason"`            // one of wire's reasons
+	Message  string    `json:"message,omitempty"` // the store's own words
+	Boot     string    `json:"boot,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
+	Received time.Time `json:"received"`
+	Frame    string    `json:"frame"` // the reading as it came (JSON), or the line that the store rejected
+
+	key asideKey
+}
+
+// asideKey names a quarantined reading by its place in the journal, so that one that is set aside again after a crash
+// is recognized.
+type asideKey struct{ sequence, index, seq uint64 }
+
+type quarantine struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+}
+
+// put keeps what was set aside; it tries until that succeeds or hard ends.
+func (q *quarantine) put(hard context.Context, aside []Quarantined) error {
+	for i := range aside {
+		data, err := json.Marshal(&aside[i])
+		if err != nil {
+			return fmt.Errorf("encode a quarantined reading: %w", err)
+		}
+		k := aside[i].key
+		id := fmt.Sprintf("%d-%d-%d", k.sequence, k.index, k.seq)
+		for pause := firstPause; ; pause = min(2*pause, longestPause) {
+			_, err = q.js.PublishMsg(hard, &nats.Msg{Subject: backbone.QuarantineSubject, Data: data}, jetstream.WithMsgID(id))
+			if err == nil {
+				break
+			}
+			select {
+			case <-time.After(pause):
+			case <-hard.Done():
+				return fmt.Errorf("quarantine a reading: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// list returns up to limit readings before id, the newest first; id 0 is the end.
+func (q *quarantine) list(ctx context.Context, before uint64, limit int) (items []Quarantined, next uint64, err error) {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the quarantine: %w", err)
+	}
+	if before == 0 || before > info.State.LastSeq {
+		before = info.State.LastSeq + 1
+	}
+	for id := before - 1; id >= max(info.State.FirstSeq, 1); id-- {
+		if len(items) == limit {
+			return items, id + 1, nil
+		}
+		msg, err := q.stream.GetMsg(ctx, id)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("read the quarantine: %w", err)
+		}
+		item := Quarantined{ID: id}
+		if err := json.Unmarshal(msg.Data, &item); err != nil {
+			return nil, 0, fmt.Errorf("read the quarantine: item %d: %w", id, err)
+		}
+		items = append(items, item)
+	}
+	return items, 0, nil
+}
