@@ -48,6 +48,7 @@ const (
 	ReasonState         = "state_not_supported"
 	ReasonUnknownDevice = "unknown_device"
 	ReasonDisabled      = "device_disabled"
+	ReasonNoSession     = "answer_without_session"
 )
 
 // Transports as they stand in devices.Attachment.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"time"
 
@@ -200,6 +201,15 @@ func (e *External) setLine(l *line, err error) {
 	if err != nil {
 		e.failed = err.Error()
 	}
+}
+
+// remote names the broker as the address of the devices behind it.
+func (e *External) remote() string {
+	u, err := url.Parse(e.cfg.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 func number(b bool) float64 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -30,7 +31,6 @@ type line struct {
 	fail  context.CancelCauseFunc
 
 	mu      sync.Mutex
-	conn    net.Conn
 	current paho.Message // the one that take has given to the journal
 	joined  uint64       // the last commit that one of ours joined
 	waiting []uncommitted
@@ -59,8 +59,15 @@ func newLine(e *External) *line {
 	return l
 }
 
-// dial opens the connection; a line that ends closes it, whatever paho waits for.
-func (l *line) dial(_ paho.ClientOptionsURI, _ paho.ClientOptions) (net.Conn, error) { return nil, nil }
+// dial opens the connection for paho. It is closed when the line ends, whatever paho waits for.
+func (l *line) dial(*url.URL, paho.ClientOptions) (net.Conn, error) {
+	nc, err := l.external.dial(l.alive)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(l.alive, func() { _ = nc.Close() })
+	return &watchedConn{Conn: nc, broken: func(err error) { l.fail(fmt.Errorf("connection lost: %w", err)) }}, nil
+}
 
 // wait waits for paho's token, the end of the connection or Close.
 func (l *line) wait(t paho.Token) error {
@@ -103,13 +110,12 @@ func (l *line) live() error {
 	}
 }
 
-// drain waits until the window is empty: receive takes nothing more.
+// drain waits until all that was received is acknowledged. receive takes nothing more, so whoever holds the whole window
+// knows that it is empty.
 func (l *line) drain() {
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	for len(l.window) > 0 {
+	for range cap(l.window) {
 		select {
-		case <-poll.C:
+		case l.window <- struct{}{}:
 		case <-l.alive.Done():
 			return
 		}
@@ -122,11 +128,6 @@ func (l *line) end() {
 		l.client.Disconnect(250) // ms; it sends what is on its way and DISCONNECT
 	}
 	l.fail(errStopped)
-	l.mu.Lock()
-	if l.conn != nil {
-		_ = l.conn.Close()
-	}
-	l.mu.Unlock()
 	l.work.Wait()
 	l.devices.detachAll("the connection to the external broker ended")
 }
@@ -215,9 +216,11 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 	if err != nil {
 		return l.refuse(in, device, unusable(err))
 	}
-	if session := l.devices.seen(device); session != nil {
-		session.Answer(answer)
+	session := l.devices.seen(device)
+	if session == nil {
+		return l.refuse(in, device, &refusal{reason: ReasonNoSession, message: "the device is connected in another way and answers there"})
 	}
+	session.Answer(answer)
 	l.settle(in)
 	return nil
 }
