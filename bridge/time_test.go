@@ -1,0 +1,147 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"telemetryhub/bridge"
+	"telemetryhub/devices"
+)
+
+// oneDevice is a registry without a bucket, for tests in virtual time.
+type oneDevice struct{}
+
+func (oneDevice) Get(id string) (devices.Device, bool) {
+	return devices.Device{ID: "sensor-1", Enabled: true}, id == "sensor-1"
+}
+
+func (o oneDevice) Authenticate(id, token string) (devices.Device, error) {
+	if id != "sensor-1" || token != "secret" {
+		return devices.Device{}, devices.ErrCredentials
+	}
+	return devices.Device{ID: id, Enabled: true}, nil
+}
+
+// inBubble runs a test against a broker in virtual time, whose connections are made by pipe.
+func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry()}
+		h.sessions = devices.NewSessions(testLog(t))
+		h.sessions.Bind(h.answers)
+		cfg := bridge.DefaultBrokerConfig()
+		cfg.Listen = bridge.Off
+		parts := h.parts()
+		parts.Registry = oneDevice{}
+		b, err := bridge.OpenBroker(cfg, nil, parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, h, func(from bridge.Origin) (*raw, <-chan error) {
+			ours, theirs := net.Pipe()
+			ended := make(chan error, 1)
+			go func() { ended <- b.ServeConn(theirs, from) }()
+			return newRaw(t, ours, 5), ended
+		})
+		if err := b.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBrokerClosesASilentSocket(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error)) {
+		began := time.Now()
+		r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe"})
+		r.write([]byte{0x10, 0x40, 0}) // a CONNECT that never comes to its end
+		if err := <-ended; err == nil || time.Since(began) != 10*time.Second {
+			t.Errorf("ended with %v after %s, want a timeout after 10s", err, time.Since(began))
+		}
+	})
+}
+
+func TestBrokerEndsASessionAfterOneAndAHalfKeepalives(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error)) {
+		for asked, told := range map[uint16]time.Duration{60: 60 * time.Second, 0: time.Hour, 65535: time.Hour} {
+			began := time.Now()
+			r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe"})
+			hello := connectPacket(5, "c", "sensor-1", "secret")
+			hello.Connect.Keepalive = asked
+			r.send(hello)
+			ack := r.want(packets.Connack)
+			if said := time.Duration(ack.Properties.ServerKeepAlive) * time.Second; told != 60*time.Second && said != told {
+				t.Errorf("asked for %d s: the server's keepalive is %s, want %s", asked, said, told)
+			}
+			err := <-ended
+			if lived := time.Since(began); err == nil || lived != told*3/2 {
+				t.Errorf("asked for %d s: ended with %v after %s, want %s", asked, err, lived, told*3/2)
+			}
+			if p := h.sessions.Presence("sensor-1"); p.Online || p.Cause != "no packet within the keepalive" || p.Transport != "mqtt+wss" {
+				t.Errorf("presence %+v", p)
+			}
+		}
+	})
+}
+
+func TestBrokerTrustsWhoeverProvedTheDeviceBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error)) {
+		for username, want := range map[string]byte{"": 0, "sensor-1": 0, "sensor-2": 0x87} {
+			r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe", Device: "sensor-1"})
+			r.send(connectPacket(5, "c", username, ""))
+			if ack := r.want(packets.Connack); ack.ReasonCode != want {
+				t.Errorf("username %q: CONNACK %#x, want %#x", username, ack.ReasonCode, want)
+			}
+			_ = r.conn.Close()
+			<-ended
+		}
+	})
+}
+
+func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hub{t: t, journal: newJournal(), answers: newAnswers()}
+		h.sessions = devices.NewSessions(testLog(t))
+		h.sessions.Bind(h.answers)
+		cfg := bridge.DefaultBrokerConfig()
+		cfg.Listen = bridge.Off
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Sessions: h.sessions, Sink: h.journal, Log: testLog(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := net.Pipe()
+		go func() { _ = b.ServeConn(theirs, bridge.Origin{Transport: bridge.TransportMQTTWSS}) }()
+		r := newRaw(t, ours, 5)
+		r.send(connectPacket(5, "c", "sensor-1", "secret"))
+		r.want(packets.Connack)
+		h.journal.hold()
+		r.publish("devices/sensor-1/telemetry", `{"Temp":1}`, 1, false)
+		synctest.Wait()
+		ended := make(chan error, 1)
+		go func() {
+			pk, err := r.read()
+			if err == nil && pk.FixedHeader.Type == packets.Disconnect && pk.ReasonCode == 0x8b {
+				_, err = r.read()
+			}
+			ended <- err
+		}()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := b.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 5*time.Second {
+			t.Errorf("closed with %v after %s, want a timeout after 5s", err, time.Since(began))
+		}
+		if err := <-ended; err == nil {
+			t.Error("the device got something else than the goodbye")
+		}
+		if err := b.ServeConn(theirs, bridge.Origin{}); err == nil {
+			t.Error("a closed broker takes connections")
+		}
+	})
+}
