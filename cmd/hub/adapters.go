@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"telemetryhub/api"
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+	"telemetryhub/ingest"
+	"telemetryhub/store"
+	"telemetryhub/wire"
+)
+
+// storeWriter is the store as ingest asks for it: the same outcomes in ingest's words.
+type storeWriter struct{ *store.Store }
+
+// Write implements ingest.Store.
+func (s storeWriter) Write(ctx context.Context, lines []byte) error {
+	err := s.Store.Write(ctx, lines)
+	var (
+		rejected *store.RejectedError
+		config   *store.ConfigError
+		large    *store.TooLargeError
+		retry    *store.RetryError
+	)
+	switch {
+	case errors.As(err, &rejected):
+		return &ingest.RejectedError{Message: rejected.Message}
+	case errors.As(err, &config):
+		return &ingest.MisconfiguredError{Message: config.Message, Mend: config.Mend}
+	case errors.As(err, &large):
+		return &ingest.TooLargeError{Message: large.Message}
+	case errors.As(err, &retry):
+		return retryLater{retry}
+	}
+	return err
+}
+
+type retryLater struct{ *store.RetryError }
+
+// RetryAfter implements ingest.RetryAfter.
+func (r retryLater) RetryAfter() time.Duration { return r.After }
+
+// historyAPI is the store as the API asks for it.
+type historyAPI struct{ store *store.Store }
+
+// Query implements api.History.
+func (h historyAPI) Query(ctx context.Context, q api.HistoryQuery) ([]api.Reading, string, error) {
+	page, err := h.store.Query(ctx, store.Query{
+		Device: q.Device, Measurement: q.Measurement, Fields: q.Fields, From: q.From, To: q.To,
+		Every: q.Every, Fn: q.Fn, Limit: q.Limit, Cursor: q.Cursor,
+	})
+	if err != nil {
+		return nil, "", queryError(err)
+	}
+	readings := make([]api.Reading, len(page.Rows))
+	for i, row := range page.Rows {
+		readings[i] = api.Reading{TS: row.Time, Values: row.Values}
+	}
+	return readings, page.Next, nil
+}
+
+// Latest implements api.History.
+func (h historyAPI) Latest(ctx context.Context, device, measurement string) (map[string]api.Value, error) {
+	stored, err := h.store.Latest(ctx, device, measurement)
+	if err != nil {
+		return nil, queryError(err)
+	}
+	values := make(map[string]api.Value, len(stored))
+	for name, v := range stored {
+		values[name] = api.Value{Value: v.Value, TS: v.Time}
+	}
+	return values, nil
+}
+
+// queryError says what a reader of the store did wrong, or that the store cannot answer now.
+func queryError(err error) error {
+	var invalid *store.InvalidQueryError
+	var config *store.ConfigError
+	var retry *store.RetryError
+	switch {
+	case errors.As(err, &invalid):
+		return &api.QueryError{Parameter: invalid.Field, Message: invalid.Message}
+	case errors.As(err, &config):
+		return &api.UnavailableError{Message: config.Message + "; " + config.Mend, Err: err}
+	case errors.As(err, &retry):
+		return &api.UnavailableError{Message: "the store does not answer; readings are safe in the journal meanwhile", After: retry.After, Err: err}
+	}
+	return err
+}
+
+// ingestAPI is ingest as the API asks for it.
+type ingestAPI struct {
+	*ingest.Ingest
+	store *store.Store
+}
+
+// seedTimeout bounds how long a list waits for the store to say what it had before this start.
+const seedTimeout = 2 * time.Second
+
+// Latest implements api.Ingest. What was stored before this start is read once for each device.
+func (i ingestAPI) Latest(device string) map[string]api.Value {
+	known, complete := i.Ingest.Latest.Get(device)
+	if !complete {
+		ctx, cancel := context.WithTimeout(context.Background(), seedTimeout)
+		defer cancel()
+		if stored, err := i.store.Latest(ctx, device, wire.DefaultMeasurement); err == nil {
+			values := make(map[string]ingest.Value, len(stored))
+			for name, v := range stored {
+				values[name] = ingest.Value{Value: v.Value, Time: v.Time}
+			}
+			i.Ingest.Latest.Seed(device, values)
+			known, _ = i.Ingest.Latest.Get(device)
+		}
+	}
+	values := make(map[string]api.Value, len(known))
+	for name, v := range known {
+		values[name] = api.Value{Value: v.Value, TS: v.Time}
+	}
+	return values
+}
+
+// Audit implements api.Ingest.
+func (i ingestAPI) Audit(_ context.Context, device string) (api.Audit, error) {
+	var named []string
+	if device != "" {
+		named = []string{device}
+	}
+	audit := i.Ingest.Audit(named...)
+	answer := api.Audit{Total: account(audit.Total), Devices: make([]api.DeviceAccount, len(audit.Devices))}
+	for n, d := range audit.Devices {
+		answer.Devices[n] = api.DeviceAccount{Device: d.Device, Account: account(d.Counts)}
+	}
+	return answer, nil
+}
+
+func account(c ingest.Counts) api.Account {
+	if c.Refused == nil {
+		c.Refused = map[string]uint64{}
+	}
+	return api.Account{Received: c.Received, Stored: c.Stored, Duplicate: c.Duplicate, Quarantined: c.Quarantined, Queued: c.Queued, Refused: c.Refused}
+}
+
+// Quarantine implements api.Ingest; its cursor is a place in the quarantine.
+func (i ingestAPI) Quarantine(ctx context.Context, cursor string, limit int) ([]api.Quarantined, string, error) {
+	var before uint64
+	if cursor != "" {
+		var err error
+		if before, err = strconv.ParseUint(cursor, 10, 64); err != nil {
+			return nil, "", &api.QueryError{Parameter: "cursor", Value: cursor, Message: "it is not one that the hub gave"}
+		}
+	}
+	found, next, err := i.Ingest.Quarantine(ctx, before, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	items := make([]api.Quarantined, len(found))
+	for n, q := range found {
+		reason := q.Reason
+		if q.Message != "" {
+			reason += ": " + q.Message
+		}
+		items[n] = api.Quarantined{ID: strconv.FormatUint(q.ID, 10), Device: q.Device, Reason: reason, Received: q.Received, Frame: q.Frame}
+	}
+	if next == 0 {
+		return items, "", nil
+	}
+	return items, strconv.FormatUint(next, 10), nil
+}
+
+// telemetryFeed turns the live readings of ingest into the API's.
+type telemetryFeed struct {
+	*ingest.Subscription
+	c    chan api.LiveTelemetry
+	stop chan struct{}
+}
+
+func (h *hub) feeds() api.Feeds {
+	return api.Feeds{
+		Telemetry: h.openTelemetryFeed,
+		Presence:  func(buffer int) api.Feed[devices.PresenceChange] { return h.sessions.Subscribe(buffer) },
+		Commands:  func(buffer int) api.Feed[commands.Command] { return h.commands.Subscribe(buffer) },
+	}
+}
+
+func (h *hub) openTelemetryFeed(named []string, buffer int) api.Feed[api.LiveTelemetry] {
+	f := &telemetryFeed{Subscription: h.ingest.Feed.Subscribe(buffer, named...), c: make(chan api.LiveTelemetry), stop: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case e := <-f.Subscription.C():
+				select {
+				case f.c <- liveOf(e):
+				case <-f.stop:
+					return
+				}
+			case <-f.stop:
+				return
+			}
+		}
+	}()
+	return f
+}
+
+// C implements api.Feed.
+func (f *telemetryFeed) C() <-chan api.LiveTelemetry { return f.c }
+
+// Close implements api.Feed.
+func (f *telemetryFeed) Close() {
+	f.Subscription.Close()
+	close(f.stop)
+}
+
+func liveOf(e ingest.Event) api.LiveTelemetry {
+	live := api.LiveTelemetry{Device: e.Device, Measurement: e.Measurement, Readings: make([]api.Reading, len(e.Readings))}
+	for i, p := range e.Readings {
+		live.Readings[i] = api.Reading{TS: p.Time, Values: p.Values}
+	}
+	return live
+}
+
+// readiness tells which parts can work. A store that is away does not make the hub unready: it goes on taking readings,
+// which wait in the journal.
+type readiness struct{ h *hub }
+
+// Parts implements api.Readiness.
+func (r readiness) Parts(ctx context.Context) []api.Part {
+	bus := api.Part{Name: "nats", OK: true}
+	if err := r.h.bus.Check(ctx); err != nil {
+		bus.OK, bus.Message = false, err.Error()
+	}
+	status := r.h.ingest.Status()
+	journal := api.Part{Name: "journal", OK: status.Journal == nil}
+	if status.Journal != nil {
+		journal.Message = "nothing is acked: " + status.Journal.Error()
+	}
+	kept := api.Part{Name: "store", OK: true}
+	if status.Store != nil {
+		kept.Message = fmt.Sprintf("away; readings wait in the journal: %v", status.Store)
+	}
+	return []api.Part{bus, journal, kept}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"telemetryhub/web"
+)
+
+// Bounds of a request's head; what follows it is bounded where it is read.
+const (
+	maxHeader   = 16 << 10 // bytes
+	idleTimeout = 2 * time.Minute
+)
+
+// listen binds the ports before anything is opened: a port that is in use is the commonest fault, and costs nothing so.
+func (h *hub) listen(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if h.listener, err = lc.Listen(ctx, "tcp", h.cfg.Listen); err != nil {
+		return fmt.Errorf("listen on %s (key listen): %w", h.cfg.Listen, err)
+	}
+	h.stop.add("port", func(context.Context) error { return ignoreClosed(h.listener.Close()) })
+	if h.cfg.HTTP.Listen == "" {
+		return nil
+	}
+	if h.plain, err = lc.Listen(ctx, "tcp", h.cfg.HTTP.Listen); err != nil {
+		return fmt.Errorf("listen on %s (key http.listen): %w", h.cfg.HTTP.Listen, err)
+	}
+	h.stop.add("plain port", func(context.Context) error { return ignoreClosed(h.plain.Close()) })
+	return nil
+}
+
+// ignoreClosed is for listeners that their server has closed already.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// handler is the one port's: devices, API, dashboard.
+func (h *hub) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /connect", h.connector)
+	mux.Handle("GET /connect/{device}", h.connector)
+	for _, path := range []string{"/api/", "/healthz", "/readyz", "/ca.pem", "/metrics"} {
+		mux.Handle(path, h.api.Handler())
+	}
+	mux.Handle("/", web.Handler())
+	return mux
+}
+
+// serve answers on the bound ports.
+func (h *hub) serve() {
+	handler := h.handler()
+	server := &http.Server{
+		Handler: handler, TLSConfig: h.certs.ServerTLS(),
+		ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		// What net/http logs are failed handshakes of scanners: for debugging only.
+		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
+	h.run("https", server, func() error { return server.ServeTLS(h.listener, "", "") })
+	if h.plain != nil {
+		plain := &http.Server{
+			Handler: handler, ReadHeaderTimeout: server.ReadHeaderTimeout, IdleTimeout: idleTimeout,
+			MaxHeaderBytes: maxHeader, ErrorLog: server.ErrorLog,
+		}
+		h.run("http", plain, func() error { return plain.Serve(h.plain) })
+	}
+	// Streams have no end of their own; first of all at the stop, they are told.
+	h.stop.add("streams", func(context.Context) error {
+		h.api.Close()
+		return nil
+	})
+}
+
+func (h *hub) run(name string, server *http.Server, serve func() error) {
+	go func() {
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
+			h.failed <- fmt.Errorf("serve %s: %w", name, err)
+		}
+	}()
+	h.stop.add(name, func(ctx context.Context) error {
+		// A client that keeps a request open must not use up the whole budget.
+		ctx, cancel := context.WithTimeout(ctx, stopBudget/4)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"telemetryhub/api"
+	"telemetryhub/auth"
+	"telemetryhub/backbone"
+	"telemetryhub/bridge"
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+	"telemetryhub/ingest"
+	"telemetryhub/store"
+)
+
+// hub is all parts, joined.
+type hub struct {
+	cfg    Config
+	log    *slog.Logger
+	stop   stopList
+	failed chan error // a part that cannot go on
+	reg    *prometheus.Registry
+
+	listener, plain net.Listener // plain is nil without http.listen
+
+	bus       *backbone.Backbone
+	certs     *auth.Certificates
+	operators *auth.Operators
+	store     *store.Store
+	ingest    *ingest.Ingest
+	registry  *devices.Registry
+	sessions  *devices.Sessions
+	commands  *commands.Service
+	connector *devices.Connector
+	broker    *bridge.Broker
+	externals []*bridge.External
+	api       *api.Server
+}
+
+// openHub opens everything; an error leaves nothing open.
+func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
+	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
+	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, open := range []func(context.Context) error{
+		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openIngest, h.openDevices, h.openBridge, h.openAPI,
+	} {
+		if err := open(ctx); err != nil {
+			return nil, errors.Join(err, h.stop.run(stopBudget, log))
+		}
+	}
+	h.serve()
+	return h, nil
+}
+
+func (h *hub) openFolder(context.Context) error {
+	lock, err := lockFolder(h.cfg.Data)
+	if err != nil {
+		return err
+	}
+	h.stop.add("data folder", func(context.Context) error { return lock.Close() })
+	return nil
+}
+
+func (h *hub) openBus(ctx context.Context) (err error) {
+	h.bus, err = backbone.Open(ctx, backbone.Config{
+		Dir: h.path("jetstream"), URL: h.cfg.NATS.URL, CredentialsFile: h.cfg.NATS.CredentialsFile, CAFile: h.cfg.NATS.CAFile,
+	}, h.log)
+	if err != nil {
+		return err
+	}
+	h.stop.add("nats", func(context.Context) error { return h.bus.Close() })
+	return nil
+}
+
+func (h *hub) openAuth(ctx context.Context) error {
+	operators, err := h.bus.Bucket(ctx, backbone.Operators)
+	if err != nil {
+		return err
+	}
+	if h.operators, err = auth.OpenOperators(ctx, operators, h.path("admin.token")); err != nil {
+		return err
+	}
+	if h.certs, err = auth.OpenCertificates(h.path("tls"), h.cfg.TLS, h.log); err != nil {
+		return err
+	}
+	h.background("certificates", h.certs.Run)
+	return nil
+}
+
+func (h *hub) openStore(ctx context.Context) (err error) {
+	s := h.cfg.Store
+	if s.Kind == storeEmbedded {
+		h.store, err = store.OpenEmbedded(ctx, store.EmbeddedConfig{Dir: h.path("tsdb"), Retention: s.Retention}, h.log)
+	} else {
+		h.store, err = store.OpenInfluxDB(ctx, store.InfluxConfig{
+			URL: s.InfluxDB.URL, Org: s.InfluxDB.Org, Bucket: s.InfluxDB.Bucket, Token: string(s.InfluxDB.Token),
+			Timeout: s.InfluxDB.Timeout, Gzip: s.InfluxDB.Gzip,
+		}, h.log)
+	}
+	if err != nil {
+		return err
+	}
+	h.stop.add("store", func(context.Context) error { return h.store.Close() })
+	// A store that is away or refuses us stops nothing: readings wait in the journal, and readyz says why.
+	check, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := h.store.Check(check); err != nil {
+		h.log.Warn("the store is not ready; readings will wait in the journal", "store", h.store.Name(), "err", err)
+	}
+	return nil
+}
+
+func (h *hub) openIngest(ctx context.Context) (err error) {
+	c := h.cfg.Ingest
+	h.ingest, err = ingest.Open(ctx, ingest.Config{
+		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), BatchLines: c.BatchLines, BatchAge: c.BatchAge, SaveEvery: saveEvery,
+		Times: ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
+	}, h.bus, storeWriter{h.store}, h.reg, h.log)
+	if err != nil {
+		return err
+	}
+	h.stop.add("ingest", h.ingest.Stop)
+	return nil
+}
+
+// saveEvery is how often the writer's progress is saved; a crash repeats at most so much of it.
+const saveEvery = 10 * time.Second
+
+func (h *hub) openDevices(ctx context.Context) error {
+	kv, err := h.bus.Bucket(ctx, backbone.Devices)
+	if err != nil {
+		return err
+	}
+	if h.registry, err = devices.OpenRegistry(ctx, kv); err != nil {
+		return err
+	}
+	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
+
+	presence, err := h.bus.Bucket(ctx, backbone.Presence)
+	if err != nil {
+		return err
+	}
+	h.sessions = devices.NewSessions(h.log)
+	if err := h.sessions.Restore(ctx, presence); err != nil {
+		return err
+	}
+	h.background("presence", func(ctx context.Context) { h.sessions.Keep(ctx, presence) })
+
+	ledger, err := h.bus.Bucket(ctx, backbone.Commands)
+	if err != nil {
+		return err
+	}
+	c := h.cfg.Commands
+	h.commands, err = commands.Open(ctx, ledger, h.sessions, commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams)}, h.log)
+	if err != nil {
+		return err
+	}
+	h.stop.add("commands", h.commands.Close)
+	h.sessions.Bind(h.commands)
+
+	d := h.cfg.Devices
+	h.connector = devices.NewConnector(devices.Config{
+		MaxFrame: int(d.MaxFrame), Keepalive: d.Keepalive, WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
+	}, h.registry, h.sessions, h.ingest, h.log)
+	h.stop.add("device connections", h.connector.Stop)
+	return nil
+}
+
+func (h *hub) openBridge(context.Context) error {
+	joined := bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.ingest, Metrics: h.reg, Log: h.log}
+	m := h.cfg.MQTT
+	if m.Listen != "" || m.PlainListen != "" {
+		c := bridge.DefaultBrokerConfig()
+		c.Listen, c.Plain, c.PlainAnywhere, c.MaxFrame, c.SessionExpiry = m.Listen, m.PlainListen, m.PlainAnywhere, int(m.MaxPacket), m.SessionExpiry
+		broker, err := bridge.OpenBroker(c, h.certs.ServerTLS(), joined)
+		if err != nil {
+			return err
+		}
+		h.broker = broker
+		h.stop.add("mqtt broker", broker.Close)
+	}
+	for _, b := range h.cfg.Bridge.Brokers {
+		c := bridge.DefaultExternalConfig()
+		c.Name, c.URL, c.Username, c.Password, c.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
+		c.Prefix, c.QoS, c.CleanSession = b.TopicsPrefix, b.QoS, b.CleanSession
+		if b.ClientID != "" {
+			c.ClientID = b.ClientID
+		}
+		external, err := bridge.OpenExternal(c, joined)
+		if err != nil {
+			return fmt.Errorf("bridge %s: %w", b.Name, err)
+		}
+		h.externals = append(h.externals, external)
+		h.stop.add("bridge "+b.Name, external.Close)
+	}
+	return nil
+}
+
+func (h *hub) openAPI(context.Context) (err error) {
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, commands: h.commands})
+	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
+		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
+		Ingest:    ingestAPI{h.ingest, h.store},
+		History:   historyAPI{h.store},
+		Readiness: readiness{h},
+		Feeds:     h.feeds(),
+		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,
+	})
+	return err
+}
+
+// background runs a part's loop until the hub stops.
+func (h *hub) background(name string, loop func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		loop(ctx)
+	}()
+	h.stop.add(name, func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
+}
+
+func (h *hub) path(name string) string { return filepath.Join(h.cfg.Data, name) }
+
+// announce tells people where the hub is, and programs that it serves: one line a listener.
+func (h *hub) announce(stdout io.Writer) {
+	fmt.Fprintf(stdout, "Telemetry Hub serves.\n  dashboard, API, devices  https://%s\n", reachable(h.listener.Addr()))
+	if h.plain != nil {
+		fmt.Fprintf(stdout, "  plain, for a proxy       http://%s\n", h.plain.Addr())
+	}
+	if h.broker != nil && h.broker.Addr() != nil {
+		fmt.Fprintf(stdout, "  MQTT                     mqtts://%s\n", reachable(h.broker.Addr()))
+	}
+	if h.broker != nil && h.broker.PlainAddr() != nil {
+		fmt.Fprintf(stdout, "  MQTT, plain              mqtt://%s\n", h.broker.PlainAddr())
+	}
+	fmt.Fprintf(stdout, "  admin token              %s\n  CA certificate           %s\n", h.path("admin.token"), h.path("tls/ca.pem"))
+}
+
+// reachable is an address that a browser on this machine can open.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
