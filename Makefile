@@ -1,0 +1,41 @@
+# Telemetry Hub. `make help` lists the targets; README.md says what to do with what they make.
+
+GO ?= go
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# One binary each, without C: it runs on any machine of the same system and processor.
+BINARIES := bin/hub bin/hubctl bin/device-sim
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## build all, run hub and simulator with real readings (DATA=dir LISTEN=host:port MQTT_LISTEN=host:port|off)
+	@scripts/run.sh
+
+.PHONY: build
+build: web ## the dashboard, bin/hub bin/hubctl bin/device-sim
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ $(BINARIES:bin/%=./cmd/%)
+
+.PHONY: web
+web: ## the dashboard (needs Node 20.19 or 22.12; without it the hub is built without a dashboard)
+	@scripts/build-web.sh
+
+.PHONY: test
+test: build ## all tests; says at the end what was left out and how to get it (CI=true: that is a failure)
+	@GO="$(GO)" scripts/test.sh
+
+.PHONY: bench
+bench: build ## the benchmarks; figures as JSON lines
+	@$(GO) run ./bench
+
+.PHONY: lint
+lint: ## golangci-lint, or gofmt and vet without it
+	@GO="$(GO)" scripts/lint.sh
+
+.PHONY: clean
+clean: ## remove what was built (not the data)
+	rm -rf bin web/node_modules
+	find web/dist -mindepth 1 ! -name .gitkeep -delete
