@@ -95,12 +95,12 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     if (!q.has('wait')) json(response, 201, command);
   }
 
-  function live(request, response, q) {
+  function live(response, q) {
     response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
     response.write(': hello\n\n');
     const stream = { response, devices: q.getAll('device'), kinds: (q.get('kind') ?? '').split(',').filter(Boolean) };
     streams.add(stream);
-    request.on('close', () => streams.delete(stream));
+    response.on('close', () => streams.delete(stream));
   }
 
   function apiCall(request, response, url, body) {
@@ -112,7 +112,7 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     if (!(request.headers.cookie ?? '').includes('hub_session=ok')) return problem(response, 401, 'Unauthorized', 'Log in first.', 'no_credentials');
     if (pathname === '/api/v1/logout') return json(response, 204, undefined, { 'Set-Cookie': 'hub_session=; Max-Age=0; Path=/' });
     if (pathname === '/api/v1/me') return json(response, 200, { name: 'admin', role: 'admin' });
-    if (pathname === '/api/v1/live') return live(request, response, q);
+    if (pathname === '/api/v1/live') return live(response, q);
     if (pathname === '/api/v1/devices' && request.method === 'POST') {
       if (devices.has(body.id)) return problem(response, 409, 'Conflict', `A device ${body.id} exists already.`, 'device_exists');
       const device = { ...body, index: devices.size, enabled: true, online: false, silent: true, never: true, created: new Date().toISOString() };
