@@ -97,7 +97,7 @@ func TestOfflineIsRefusedAndNothingRecorded(t *testing.T) {
 func TestNotSentIsFailed(t *testing.T) {
 	r := newRouter()
 	r.connect("d1", 1)
-	r.fail = errors.New("its queue is full")
+	r.refuse(errors.New("its queue is full"))
 	s := open(t, bucket(t), r)
 	c := send(t, s, commands.Request{})
 	if c.State != commands.Failed || c.Attempt != 0 {

@@ -101,6 +101,13 @@ func (r *router) connect(device string, session uint64) {
 	}
 }
 
+// refuse makes every sending fail with err.
+func (r *router) refuse(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = err
+}
+
 func (r *router) Online(device string) (uint64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
