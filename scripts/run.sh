@@ -25,7 +25,7 @@ stop() {
     done
 }
 trap stop EXIT
-trap 'exit 130' INT
+trap 'exit 0' INT
 trap 'exit 143' TERM
 
 mkdir -p "$data"
