@@ -34,7 +34,7 @@ const (
 )
 
 // envelopeMax is the largest message of the server in the process. An external NATS has 1 MiB by default.
-const envelopeMax = 32 << 20
+const envelopeMax = 8 << 20
 
 // startTimeout bounds how long a NATS may take to answer first.
 const startTimeout = 30 * time.Second

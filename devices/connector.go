@@ -20,8 +20,8 @@ import (
 // Sink takes readings and says when they are durable.
 //
 // Append copies t, gives each reading its time and, where it breaks a limit, its Flaw, and lets w join the commit that
-// they will be durable with. It waits while the journal is behind and fails only when the hub stops. Refuse counts a
-// frame that could not be used. Durable returns the last durable seq of a device's boot, 0 if none.
+// they will be durable with. It waits while the journal is behind. Its error is a *wire.Error where the frame cannot be
+// taken, any other when the hub stops. Refuse counts a frame that could not be used. Durable returns the last durable seq of a device's boot, 0 if none.
 type Sink interface {
 	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
 	Refuse(device, reason string)

@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -39,11 +40,7 @@ func (n *conn) take(s *scratch, id []byte) {
 	n.paused.Store(false)
 	if err != nil {
 		n.acks.release()
-		if id != nil {
-			n.out.frame(func(dst []byte) []byte {
-				return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: restartDelay()})
-			})
-		}
+		n.notTaken(id, err)
 		return
 	}
 	// What is missing or set aside is told before the ack that passes it.
@@ -52,6 +49,19 @@ func (n *conn) take(s *scratch, id []byte) {
 	}
 	n.tellFlaws(t)
 	n.acks.release()
+}
+
+// notTaken answers a frame that the sink did not take: one that it cannot take, or because the hub stops.
+func (n *conn) notTaken(id []byte, err error) {
+	var unusable *wire.Error
+	switch {
+	case errors.As(err, &unusable):
+		n.refuse(id, unusable)
+	case id != nil:
+		n.out.frame(func(dst []byte) []byte {
+			return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: restartDelay()})
+		})
+	}
 }
 
 // gap notes the numbers from first to last and returns the notice of those between them and what came before.

@@ -66,9 +66,7 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	if err := in.readAhead(ctx); err != nil {
 		return nil, err
 	}
-	// A margin below NATS's limit for the last frame, which may go over the room, and for headers.
-	room := (bus.MaxMessage() - 8<<10) / 2
-	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, room, in.Feed, w.metrics, log); err != nil {
+	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log); err != nil {
 		return nil, err
 	}
 	w.currentRun = in.journal.run
@@ -170,7 +168,8 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 }
 
 // Append copies t into the next envelope, having given each reading its time, or its flaw where it breaks a limit, and
-// lets w join that commit. It waits while the journal is behind. The error is ErrStopped.
+// lets w join that commit. It waits while the journal is behind. The error is ErrStopped, or a *wire.Error for a frame
+// that is too large for the journal.
 func (in *Ingest) Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error) {
 	return in.journal.append(device, t, receivedMs, w)
 }

@@ -22,6 +22,9 @@ import (
 // fsync, and 256 KB are the knee of throughput.
 const envelopeFull = 256 << 10
 
+// messageMargin is the room in bytes for NATS's headers and the envelope's own.
+const messageMargin = 8 << 10
+
 // ErrStopped is the fate of what was appended and not committed when the hub stopped.
 var ErrStopped = errors.New("the hub is stopping; send it again")
 
@@ -32,6 +35,7 @@ type journal struct {
 	arrivals *arrivals
 	limits   TimeLimits
 	room     int // bytes at which an envelope is full
+	most     int // bytes of the largest frame that fits after that
 	run      uint64
 	log      *slog.Logger
 	feed     *Feed
@@ -57,15 +61,16 @@ type batch struct {
 	waiters  []wire.Waiter
 }
 
-func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, room int, feed *Feed, m *metrics, log *slog.Logger) (*journal, error) {
+func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int, feed *Feed, m *metrics, log *slog.Logger) (*journal, error) {
 	var run [8]byte
 	if _, err := rand.Read(run[:]); err != nil {
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
 	j := &journal{
-		js: js, arrivals: a, limits: cfg.Times, room: min(room, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
+		js: js, arrivals: a, limits: cfg.Times, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
 		log: log, feed: feed, metrics: m, spare: &batch{}, done: make(chan struct{}),
 	}
+	j.most = maxMessage - j.room - messageMargin
 	j.changed.L = &j.mu
 	j.giveUp, j.abandon = context.WithCancel(context.Background())
 	j.open = j.reuse(&batch{}, 1)
@@ -110,8 +115,15 @@ func (j *journal) append(device string, t *wire.Telemetry, received int64, w wir
 	if t.Seq > 0 {
 		m.boot, m.last = j.bootOf(a, t.Boot), t.Seq+m.count-1
 	}
-	wasEmpty := b.empty()
+	wasEmpty, from := b.empty(), len(b.envelope)
 	b.envelope = appendReadings(b.envelope, device, t, received)
+	if size := len(b.envelope) - from; size > j.most {
+		b.envelope = b.envelope[:from]
+		return 0, &wire.Error{
+			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(j.most), Value: int64(size),
+			Message: fmt.Sprintf("the frame's readings take %d bytes in the journal, which takes %d; send fewer in a frame", size, j.most),
+		}
+	}
 	b.marks = append(b.marks, m)
 	if w.Join(b.gen) {
 		b.waiters = append(b.waiters, w)
