@@ -26,6 +26,7 @@ var speedFrames = []struct{ name, text string }{
 	{"ten readings", tenReadings()},
 	{"bare", `{"Temp":20.48,"RH":42.332,"Light1":185.71,"Light2":492.2}`},
 	{"texts and nesting", `{"method":"telemetry","params":{"seq":1,"values":{"state":{"on":true,"mode":"a\"b\n"},"T\u00e9mp":20.5,"a.b":1}}}`},
+	{"escapes everywhere", `{"\u006dethod":"tele\u006detry","params":{"\u0073eq":1,"v\u0061lues":{"state":{"T\u00e9mp":20.5,"mode":"a\"b\n"}}}}`},
 	{"a bad reading", `{"method":"telemetry","params":{"seq":1,"readings":[{"values":{"a":1}},{"values":{"a":[1]}},7,{"values":{}}]}}`},
 }
 
