@@ -19,7 +19,8 @@ type Command struct {
 	Delivery       string          `json:"delivery,omitempty"`
 	Result         json.RawMessage `json:"result,omitempty"`
 	Error          *CommandError   `json:"error,omitempty"`
-	Late           bool            `json:"late,omitempty"` // answered after its time
+	Late           bool            `json:"late"` // answered after its time
+	Progress       *Progress       `json:"progress,omitempty"`
 	Created        time.Time       `json:"created,omitzero"`
 	Expires        time.Time       `json:"expires,omitzero"`
 	TimeoutMs      int64           `json:"timeout_ms,omitempty"`
@@ -33,6 +34,12 @@ type CommandError struct {
 	Code    int             `json:"code"`
 	Message string          `json:"message"`
 	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// Progress is what the device last said of its work.
+type Progress struct {
+	Percent float64 `json:"percent"`
+	Message string  `json:"message,omitempty"`
 }
 
 // Change is one step of a command's story.

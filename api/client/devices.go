@@ -104,11 +104,12 @@ func (c *Client) GetDevice(ctx context.Context, id string) (Device, error) {
 	return d, err
 }
 
-// DeviceChange holds what is to change; nil leaves a member as it is.
+// DeviceChange holds what is to change; nil leaves a member as it is. Attributes are merged into those
+// there are; nil removes one.
 type DeviceChange struct {
 	Type       *string            `json:"type,omitempty"`
 	Tags       *[]string          `json:"tags,omitempty"`
-	Attributes *map[string]string `json:"attributes,omitempty"`
+	Attributes map[string]*string `json:"attributes,omitempty"`
 	Enabled    *bool              `json:"enabled,omitempty"`
 }
 

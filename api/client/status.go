@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"iter"
 	"net/http"
 	"net/url"
@@ -57,11 +56,11 @@ func (c *Client) Audit(ctx context.Context, device string) (Audit, error) {
 
 // QuarantineItem is a reading the hub kept aside because it could not be stored.
 type QuarantineItem struct {
-	ID       string          `json:"id"`
-	Device   string          `json:"device"`
-	Reason   string          `json:"reason"`
-	Received Moment          `json:"received"`
-	Frame    json.RawMessage `json:"frame,omitempty"` // as it came, or as JSON text if it was none
+	ID       string    `json:"id"`
+	Device   string    `json:"device"`
+	Reason   string    `json:"reason"`
+	Received time.Time `json:"received"`
+	Frame    string    `json:"frame,omitempty"` // as it came
 }
 
 // Quarantine lists what was kept aside, page after page. After an error the sequence ends.
@@ -74,19 +73,6 @@ func (c *Client) Quarantine(ctx context.Context) iter.Seq2[QuarantineItem, error
 		err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/quarantine", query: q}, &page)
 		return page.Items, page.Next, err
 	})
-}
-
-// Moment is a time that is written as RFC 3339 and read as that or as ms since the epoch.
-type Moment struct{ time.Time }
-
-// UnmarshalJSON takes both forms.
-func (m *Moment) UnmarshalJSON(data []byte) error {
-	var ms int64
-	if json.Unmarshal(data, &ms) == nil {
-		m.Time = time.UnixMilli(ms)
-		return nil
-	}
-	return json.Unmarshal(data, &m.Time)
 }
 
 // Readiness says whether the hub serves, and what each part says.
