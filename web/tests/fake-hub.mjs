@@ -132,6 +132,7 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     const match = /^\/api\/v1\/devices\/([^/]+)(?:\/(\w+))?$/.exec(pathname);
     const device = match && devices.get(decodeURIComponent(match[1]));
     if (!device) return problem(response, 404, 'Not found', 'There is no such device.', 'not_found');
+    if (request.method === 'DELETE') return json(response, 200, { id: device.id, data: devices.delete(device.id) ? 'kept' : '' });
     if (match[2] === undefined) return json(response, 200, view(device));
     if (match[2] === 'latest') return json(response, 200, { device: device.id, values: latestOf(device) ?? {} });
     if (match[2] === 'telemetry') return history(response, device, q);

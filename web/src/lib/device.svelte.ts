@@ -29,7 +29,8 @@ export class DeviceView {
   readonly feed = new Feed();
 
   #latest: Record<string, Latest> = {};
-  #presenceHeardAt = 0;
+  #presenceHeardAt = 0; // by performance.now()
+  #heardAt = 0; // its last telemetry, in the hub's time
   #pending: Reading[] = []; // heard while history was on its way
   #loadingSeries = false;
   #redraw = new Batch(() => this.#flush());
@@ -149,6 +150,7 @@ export class DeviceView {
       if (this.#loadingSeries) this.#pending.push(reading);
       this.series.add(reading);
     }
+    this.#heardAt = serverNow();
     this.#redraw.request();
   }
 
@@ -163,6 +165,7 @@ export class DeviceView {
   #flush(): void {
     this.series.dropBefore(serverNow() - this.range.ms - 60_000);
     this.latest = { ...this.#latest };
+    if (this.device?.online && this.#heardAt > 0) this.device = { ...this.device, last_seen: new Date(this.#heardAt).toISOString() };
     const fields = this.series.fields;
     if (fields.length !== this.fields.length) this.fields = fields;
     this.seriesVersion++;

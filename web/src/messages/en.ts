@@ -136,7 +136,7 @@ export const en = {
     paramsShape: 'Parameters must be an object {…} or a list […].',
     delivery: 'Delivery',
     deliveries: { 'at-most-once': 'At most once', 'at-least-once': 'At least once' },
-    wait: 'Wait for the answer',
+    wait: 'Wait for answer',
     noWait: 'Don’t wait',
     send: 'Send',
     sending: 'Sending…',

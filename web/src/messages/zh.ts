@@ -61,7 +61,7 @@ export const zh: Messages = {
     filter: '显示',
     filters: { all: '全部', online: '在线', offline: '离线' },
     add: '添加设备',
-    columns: { status: '状态', device: '设备', values: '最新值', age: '时长', transport: '传输方式' },
+    columns: { status: '状态', device: '设备', values: '最新值', age: '距今', transport: '传输方式' },
     loading: '正在读取设备…',
     none: '还没有设备。',
     noneHint: '添加第一台设备：填写编号，即可得到令牌和可直接粘贴的命令。',
@@ -111,7 +111,7 @@ export const zh: Messages = {
     noValues: '暂无读数。',
     field: '字段',
     value: '值',
-    ageColumn: '时长',
+    ageColumn: '距今',
   },
   chart: {
     title: '历史',
