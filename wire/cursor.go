@@ -51,8 +51,7 @@ func jsonError(data []byte, err error) *Error {
 		e.Message = "an empty frame is not JSON"
 		return e
 	}
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		e.Message = fmt.Sprintf("not JSON at byte %d", syntactic.ByteOffset)
 		if syntactic.Err != nil {
 			e.Message += ": " + syntactic.Err.Error()

@@ -99,8 +99,10 @@ func TestDecodeTelemetry(t *testing.T) {
 		{"a bad time of the frame spares readings with their own", `{"ts":"noon","readings":[{"values":{"a":1}},{"ts":6,"values":{"a":2}},{"age_ms":7,"values":{"a":3}}]}`, `!bad_time[ts=6 a=2][age=7 a=3]`},
 		{"a bad time of a reading is not that of the frame", `{"ts":5,"readings":[{"ts":"noon","values":{"a":1}},{"values":{"a":2}}]}`, `!bad_time[ts=5 a=2]`},
 
-		{"a flaw leaves its neighbours and their numbers", `{"seq":10,"readings":[{"values":{"a":1}},{"values":{"a":[1]}},7,{"values":{"a":2}},{},{"values":{}},{"values":null},{"ts":true,"values":{"a":3}},null,"x",[],{"values":{"a":4}}]}`,
-			`seq=10 [a=1]!bad_value!bad_reading[a=2]!no_values!no_values!bad_reading!bad_time!bad_reading!bad_reading!bad_reading[a=4]`},
+		{
+			"a flaw leaves its neighbours and their numbers", `{"seq":10,"readings":[{"values":{"a":1}},{"values":{"a":[1]}},7,{"values":{"a":2}},{},{"values":{}},{"values":null},{"ts":true,"values":{"a":3}},null,"x",[],{"values":{"a":4}}]}`,
+			`seq=10 [a=1]!bad_value!bad_reading[a=2]!no_values!no_values!bad_reading!bad_time!bad_reading!bad_reading!bad_reading[a=4]`,
+		},
 
 		{"the largest seq", `{"seq":9007199254740991,"values":{"a":1}}`, `seq=9007199254740991 [a=1]`},
 		{"the largest seq of two", `{"seq":9007199254740990,"readings":[{"values":{"a":1}},{"values":{"a":2}}]}`, `seq=9007199254740990 [a=1][a=2]`},
