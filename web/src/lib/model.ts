@@ -71,6 +71,7 @@ export interface Command {
   delivery?: string;
   result?: unknown;
   error?: unknown;
+  progress?: { percent?: number; message?: string };
   late?: boolean;
   created: string;
   expires?: string;
@@ -121,8 +122,8 @@ export function isFinal(state: CommandState): boolean {
  * Of two reports of the same command, the one that knows more. The answer to the request, the list and the live stream
  * come in any order; a late answer may follow a final state, so the length of the history decides.
  */
-export function newerCommand(a: Command, b: Command): Command {
-  const known = (c: Command) => c.history?.length ?? 0;
-  if (known(a) !== known(b)) return known(a) > known(b) ? a : b;
-  return isFinal(a.state) && !isFinal(b.state) ? a : b;
+export function newerCommand(fresh: Command, known: Command): Command {
+  const changes = (c: Command) => c.history?.length ?? 0;
+  if (changes(fresh) !== changes(known)) return changes(fresh) > changes(known) ? fresh : known;
+  return isFinal(known.state) && !isFinal(fresh.state) ? known : fresh; // no change of state may still be progress
 }

@@ -65,7 +65,6 @@ export const en = {
     noneHint: 'Add the first one: it takes a name, and gives you a token and a line to paste.',
     noMatch: 'No device matches.',
     shown: (shown: number, all: number) => (shown === all ? `${all} devices` : `${shown} of ${all} devices`),
-    noValues: 'no readings yet',
     age: (age: string) => `last reading ${age} ago`,
     disabled: 'disabled',
   },

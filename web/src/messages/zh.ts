@@ -67,7 +67,6 @@ export const zh: Messages = {
     noneHint: '添加第一台设备：填写编号，即可得到令牌和可直接粘贴的命令。',
     noMatch: '没有匹配的设备。',
     shown: (shown, all) => (shown === all ? `共 ${all} 台设备` : `${shown} / ${all} 台设备`),
-    noValues: '暂无读数',
     age: (age) => `最近读数在 ${age}前`,
     disabled: '已停用',
   },

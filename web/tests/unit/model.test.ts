@@ -17,7 +17,9 @@ test('of two reports of a command the one that knows more wins, in either order'
   expect(newerCommand(sent, done)).toBe(done);
   expect(newerCommand(done, sent)).toBe(done);
   expect(newerCommand(command('accepted', 'sent', 'unknown'), late)).toBe(late);
-  expect(newerCommand({ ...done, history: null }, { ...sent, history: null }).state).toBe('done');
+  expect(newerCommand({ ...sent, history: null }, { ...done, history: null }).state).toBe('done');
+  const further = { ...sent, progress: { percent: 50 } };
+  expect(newerCommand(further, sent)).toBe(further);
 });
 
 test('parameters are an object, a list or nothing', () => {
