@@ -43,7 +43,8 @@ func validDNSName(name string) bool {
 		}
 		for _, c := range []byte(label) {
 			letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-			if !letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' {
+			digit := c >= '0' && c <= '9'
+			if !letter && !digit && c != '-' && c != '_' {
 				return false
 			}
 		}

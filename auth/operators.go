@@ -220,7 +220,8 @@ func checkOperatorName(name string) error {
 	}
 	for _, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' {
+		digit := c >= '0' && c <= '9'
+		if !letter && !digit && c != '-' && c != '_' {
 			return fmt.Errorf("name %q: may hold only letters, digits, - and _", name)
 		}
 	}

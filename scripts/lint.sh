@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 GO="${GO:-go}"
 PATH="$PATH:$("$GO" env GOPATH)/bin"
-version=GOLANGCI_VERSION
+version=v2.15.0
 
 if command -v golangci-lint >/dev/null; then
     golangci-lint run ./...

@@ -112,7 +112,7 @@ func (d *configDecoder) list(node *yaml.Node, target reflect.Value, path string)
 	list := reflect.MakeSlice(target.Type(), len(node.Content), len(node.Content))
 	for i, item := range node.Content {
 		element := list.Index(i)
-		if withDefaults, ok := element.Addr().Interface().(interface{ defaults() }); ok {
+		if withDefaults, ok := reflect.TypeAssert[interface{ defaults() }](element.Addr()); ok {
 			withDefaults.defaults()
 		}
 		full := path + "[" + strconv.Itoa(i) + "]"
@@ -193,8 +193,7 @@ func fieldsByKey(section reflect.Value) map[string]reflect.Value {
 // configKeys lists the full paths of all keys, in the order of the structs.
 func configKeys(section reflect.Type, path string) []string {
 	var keys []string
-	for i := range section.NumField() {
-		field := section.Field(i)
+	for field := range section.Fields() {
 		full := joinKey(path, field.Tag.Get("yaml"))
 		keys = append(keys, full)
 		inner := field.Type

@@ -102,8 +102,7 @@ func (c *Config) normalize() {
 func readConfigFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pathErr.Err // the path already stands before the message
 		}
 		return nil, fmt.Errorf("cannot be read: %w", err)

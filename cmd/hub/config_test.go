@@ -42,8 +42,7 @@ func wantFaults(t *testing.T, text string, want ...string) {
 	t.Helper()
 	path := writeConfig(t, text)
 	_, err := LoadConfig(path, noEnvironment)
-	var configErr *ConfigError
-	if !errors.As(err, &configErr) {
+	if _, ok := errors.AsType[*ConfigError](err); !ok {
 		t.Fatalf("error = %v, want a *ConfigError", err)
 	}
 	got := strings.Split(strings.ReplaceAll(err.Error(), path, "hub.yaml"), "\n")

@@ -51,8 +51,10 @@ func (c *Config) validate(faults *faultList) {
 func (c *Config) validateListeners(faults *faultList) {
 	wantListen(faults, "listen", c.Listen)
 	listeners := []struct{ key, address string }{
-		{"listen", c.Listen}, {"http.listen", c.HTTP.Listen},
-		{"mqtt.listen", c.MQTT.Listen}, {"mqtt.plain_listen", c.MQTT.PlainListen},
+		{"listen", c.Listen},
+		{"http.listen", c.HTTP.Listen},
+		{"mqtt.listen", c.MQTT.Listen},
+		{"mqtt.plain_listen", c.MQTT.PlainListen},
 	}
 	for i, l := range listeners {
 		if l.address == "" {
@@ -193,7 +195,8 @@ func (b BrokerConfig) validate(faults *faultList, at string) {
 func validBrokerName(name string) bool {
 	for _, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !letter && !(c >= '0' && c <= '9') && c != '-' && c != '_' {
+		digit := c >= '0' && c <= '9'
+		if !letter && !digit && c != '-' && c != '_' {
 			return false
 		}
 	}

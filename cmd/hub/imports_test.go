@@ -190,8 +190,11 @@ func TestImportEdgesFail(t *testing.T) {
 		}
 	}
 	for _, test := range [][2]string{
-		{"devices", "telemetryhub/wire"}, {"cmd/hub", "telemetryhub/ingest"}, {"store", "net/http"},
-		{"store", "github.com/influxdata/influxdb/tsdb/engine"}, {"cmd/device-sim/judge", "telemetryhub/cmd/device-sim/readings"},
+		{"devices", "telemetryhub/wire"},
+		{"cmd/hub", "telemetryhub/ingest"},
+		{"store", "net/http"},
+		{"store", "github.com/influxdata/influxdb/tsdb/engine"},
+		{"cmd/device-sim/judge", "telemetryhub/cmd/device-sim/readings"},
 	} {
 		if err := checkImport(test[0], test[1]); err != nil {
 			t.Errorf("%s imports %s: %v", test[0], test[1], err)
