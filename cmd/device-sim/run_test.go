@@ -244,7 +244,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("set again: %v", a)
 	}
 	for _, params := range []string{``, `,"params":[1]`, `,"params":{}`, `,"params":null`} {
-		if a := h.command(device, `{"jsonrpc":"2.0","id":`+jsonText("D"+params)+`,"method":"set"`+params+`}`); code(a) != -32602 {
+		if a := h.command(device, `{"jsonrpc":"2.0","id":`+jsonOf(t, "D"+params)+`,"method":"set"`+params+`}`); code(a) != -32602 {
 			t.Errorf("set%s: %v", params, a)
 		}
 	}
@@ -275,11 +275,6 @@ func TestCommands(t *testing.T) {
 	if boots := h.boots[device]; len(boots) != 2 || boots[0] == boots[1] {
 		t.Errorf("boots %v, want two", boots)
 	}
-}
-
-func jsonText(s string) string {
-	text, _ := json.Marshal(s)
-	return string(text)
 }
 
 func writeFile(t *testing.T, text string) string {
