@@ -26,6 +26,6 @@
 // Files in reading order: store.go (Store, Write, Check), errors.go, write.go (what an answer to a write means),
 // answer.go (keeping what a server answered), query.go (Query and its InfluxQL), read.go (running it and decoding),
 // latest.go, influxdb.go and influxdb_check.go (servers), embedded.go (the engine's life), embedded_http.go (the
-// RoundTripper), embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest runs a real server for
+// RoundTripper), embedded_series.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest runs a real server for
 // tests.
 package store

@@ -60,6 +60,7 @@ type engine struct {
 	writer *coordinator.PointsWriter
 	query  *query.Executor
 	sync   engineSync
+	series seriesGate
 
 	stop  context.CancelFunc // ends sweep
 	sweep sync.WaitGroup

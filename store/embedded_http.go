@@ -47,8 +47,10 @@ func (e *engine) serveWrite(request *http.Request) (*http.Response, error) {
 	}
 	points, parseErr := models.ParsePointsWithPrecision(body, time.Now().UTC(), request.URL.Query().Get("precision"))
 	if len(points) > 0 {
+		leave := e.series.enter(points)
 		err := e.writer.WritePointsPrivilegedWithContext(
 			request.Context(), embeddedDB, embeddedPolicy, models.ConsistencyLevelOne, points)
+		leave(err == nil)
 		if err == nil {
 			err = e.syncNew()
 		}
@@ -85,7 +87,9 @@ func (e *engine) serveQuery(request *http.Request) (*http.Response, error) {
 			return refuse(request, http.StatusForbidden, "the embedded engine answers SELECT only"), nil
 		}
 	}
+	e.series.queries.RLock()
 	results, err := e.execute(request, parsed)
+	e.series.queries.RUnlock()
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,13 @@ func (e *engine) deleteShards(group *meta.ShardGroupInfo) {
 		if e.data.Shard(shard.ID) == nil {
 			continue // already gone
 		}
-		if err := e.data.DeleteShard(shard.ID); err != nil {
+		err := e.data.DeleteShard(shard.ID)
+		e.sync.forget()
+		e.series.forget()
+		if err != nil {
 			e.log.Warn("expired shard not deleted", "shard", shard.ID, "error", err)
 			continue
 		}
-		e.sync.forget()
 		e.log.Info("expired shard deleted", "shard", shard.ID, "from", group.StartTime, "to", group.EndTime)
 	}
 }
