@@ -142,9 +142,6 @@ func register[I, O any](s *Server, role access, op huma.Operation, handle func(c
 		Content:     map[string]*huma.MediaType{problemType: {Schema: huma.SchemaFromType(s.api.OpenAPI().Components.Schemas, reflect.TypeFor[Problem]())}},
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
-		// The body is here. Its deadline must go, or reading ahead on the connection would run into it and cancel a
-		// handler that takes longer.
-		_ = exchangeOf(ctx).control().SetReadDeadline(time.Time{}) // not every writer has deadlines
 		out, err := handle(ctx, in)
 		if err != nil {
 			return nil, s.problem(ctx, err)

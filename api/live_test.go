@@ -107,6 +107,28 @@ func TestSlowClientIsToldWhatItMissed(t *testing.T) {
 	})
 }
 
+func TestWhatWaitsForASlowClientIsBoundedInBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newFakeHub()
+		s := newAPI(t, hub, api.Config{}, io.Discard)
+		c := newSlowClient()
+		ended, _ := stream(t, s, hub, "?kind=telemetry", c)
+		<-hub.telemetry.opened
+		large := api.LiveTelemetry{Device: "d1", Readings: []api.Reading{{Values: map[string]any{"s": strings.Repeat("x", 60<<10)}}}}
+		for range 30 { // 1.8 MB
+			hub.telemetry.c <- large
+		}
+		synctest.Wait()
+		close(c.take)
+		synctest.Wait()
+		if got, want := strings.Count(c.text(), "event: telemetry"), 17; got != want || !strings.HasSuffix(c.text(), "data: {\"count\":13}\n\n") {
+			t.Errorf("%d events came, want %d and the count of the others", got, want)
+		}
+		s.Close()
+		<-ended
+	})
+}
+
 func TestStreamFilters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := newFakeHub()

@@ -130,8 +130,8 @@ func (s *Server) readFrame(x *exchange, to *bytes.Buffer) *Problem {
 	if n := x.request.ContentLength; n > limit {
 		return newProblem(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, "a frame of %d bytes is larger than max_frame, %d", n, limit).over(limit, n)
 	}
-	control := x.control()
-	_ = control.SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout)) // not every writer has deadlines
+	// net/http takes the deadline away once the body has been read. Not every writer has deadlines.
+	_ = x.control().SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout))
 	to.Reset()
 	n, err := to.ReadFrom(io.LimitReader(x.request.Body, limit+1))
 	var timeout net.Error
@@ -143,6 +143,5 @@ func (s *Server) readFrame(x *exchange, to *bytes.Buffer) *Problem {
 	case err != nil:
 		return newProblem(http.StatusBadRequest, "body_incomplete", "the body did not arrive whole")
 	}
-	_ = control.SetReadDeadline(time.Time{}) // see register
 	return nil
 }

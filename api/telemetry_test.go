@@ -3,7 +3,9 @@ package api_test
 import (
 	"encoding/base64"
 	"io"
+	"math"
 	"net"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -70,6 +72,44 @@ func TestPostTelemetry(t *testing.T) {
 				t.Errorf("refused %q, want %q", got, c.refused)
 			}
 		})
+	}
+}
+
+// TestChunkedBodyIsLimited sends a body that does not say its length beforehand.
+func TestChunkedBodyIsLimited(t *testing.T) {
+	b := newBench(t, api.Config{MaxFrame: 1000})
+	body := io.MultiReader(strings.NewReader(`{"a":"`+strings.Repeat("x", 1000-8)+`"}`), strings.NewReader(" "))
+	r, err := http.NewRequestWithContext(t.Context(), "POST", b.url+"/api/v1/devices/d1/telemetry", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer dev_1")
+	resp, err := b.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if refused := b.said(&b.refused); resp.StatusCode != 413 || !slices.Equal(refused, []string{"d1 frame_too_large"}) {
+		t.Errorf("status %d, refused %v", resp.StatusCode, refused)
+	}
+}
+
+// TestBrokenAnswerIsCut has a value in the store that JSON cannot say: the client must not take the rest for an answer.
+func TestBrokenAnswerIsCut(t *testing.T) {
+	b := newBench(t, api.Config{})
+	b.stored["Temp"] = api.Value{Value: math.NaN(), TS: 9000}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+"/api/v1/devices/d1/latest", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer op_viewer")
+	resp, err := b.client.Do(r)
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("the answer looks whole")
 	}
 }
 
