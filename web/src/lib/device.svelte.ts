@@ -2,8 +2,9 @@
 import { api } from './api';
 import { Batch } from './batch';
 import { serverNow } from './clock.svelte';
+import { fieldOrder } from './fields';
 import { Feed } from './feed.svelte';
-import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, mergeReadings } from './fleet.svelte';
+import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, byName, mergeReadings } from './fleet.svelte';
 import { firstRange, isAbort, isNotFound, loadSeries } from './history';
 import type { Range } from './history';
 import { newerCommand } from './model';
@@ -166,8 +167,9 @@ export class DeviceView {
     this.series.dropBefore(serverNow() - this.range.ms - 60_000);
     this.latest = { ...this.#latest };
     if (this.device?.online && this.#heardAt > 0) this.device = { ...this.device, last_seen: new Date(this.#heardAt).toISOString() };
+    // Sorted when a field appears, not at each reading: chips and charts keep their places.
     const fields = this.series.fields;
-    if (fields.length !== this.fields.length) this.fields = fields;
+    if (fields.length !== this.fields.length) this.fields = fieldOrder.sort(fields.sort(byName));
     this.seriesVersion++;
   }
 }

@@ -16,7 +16,7 @@ const FETCH_LIMIT = 25; // more unknown devices at once than this, and the whole
 export const STREAM_GRACE_MS = 800;
 const RESYNC_MS = 2_000; // shortest time between two readings of the whole list
 
-const byName = new Intl.Collator('en', { numeric: true }).compare;
+export const byName = new Intl.Collator('en', { numeric: true }).compare;
 
 export class Fleet {
   /** Raised when any device's data changed. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { FieldOrder } from '../../src/lib/fields';
 import { formatAge, formatNumber, formatRate, formatSpan, formatValue, newest, parseTime } from '../../src/lib/format';
 
 const units = { s: 's', min: 'min', h: 'h', d: 'd' };
@@ -28,4 +29,12 @@ test('the zero time is no time', () => {
   expect(parseTime('0001-01-01T00:00:00Z')).toBeNaN();
   expect(parseTime(undefined)).toBeNaN();
   expect(parseTime('2026-11-23T10:00:00Z')).toBe(Date.UTC(2026, 10, 23, 10));
+});
+
+test('measurements stand before states, and stay there', () => {
+  const order = new FieldOrder();
+  const row = (temp: number) => order.entries({ Act: { value: 1 }, Door: { value: true }, Temp: { value: temp }, Zone: { value: 'a.5' } }).map(([name]) => name);
+  expect(row(21)).toEqual(['Act', 'Door', 'Temp', 'Zone']);
+  expect(row(21.5)).toEqual(['Temp', 'Act', 'Door', 'Zone']);
+  expect(row(22)).toEqual(['Temp', 'Act', 'Door', 'Zone']);
 });
