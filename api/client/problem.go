@@ -188,3 +188,14 @@ func printable(text string) string {
 		return r
 	}, text)
 }
+
+// Temporary reports whether a hub that is starting or stopping could look like this: nothing listens, or
+// the connection broke. A certificate that cannot be trusted does not mend itself.
+func (e *UnreachableError) Temporary() bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		dns         *net.DNSError
+	)
+	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &record) && (!errors.As(e.Err, &dns) || dns.Temporary())
+}

@@ -16,7 +16,7 @@ type Counts struct {
 	Duplicate   uint64            `json:"duplicate"`
 	Quarantined uint64            `json:"quarantined"`
 	Queued      uint64            `json:"queued"`
-	Refused     map[string]uint64 `json:"refused,omitempty"` // by reason
+	Refused     map[string]uint64 `json:"refused"` // by reason
 }
 
 // RefusedTotal is the sum over all reasons.

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"telemetryhub/api/client"
+)
+
+// commandLine is all that hubctl understands; kong reads it.
+type commandLine struct {
+	URL       string        `placeholder:"URL" help:"Address of the hub (HUB_URL; default ${url})."`
+	TokenFile string        `placeholder:"FILE" type:"path" help:"File that holds the operator's token (or the token itself in HUB_TOKEN; for a hub on this machine ./data/admin.token, if it is there)."`
+	CA        string        `name:"ca" placeholder:"FILE" type:"path" help:"Certificate of the hub's authority (HUB_CA; ./data/tls/ca.pem, if it is there)."`
+	JSON      bool          `name:"json" help:"JSON instead of tables; watch and history print one object a line."`
+	Within    time.Duration `placeholder:"30s" default:"30s" help:"Time limit of one request."`
+	Help      helpFlag      `short:"h" help:"Show help."`
+
+	Devices struct {
+		Ls    devicesLs    `cmd:"" help:"List devices."`
+		Add   devicesAdd   `cmd:"" help:"Register a device and print its token, once."`
+		Show  devicesShow  `cmd:"" help:"Show a device."`
+		Set   devicesSet   `cmd:"" help:"Change a device."`
+		Rm    devicesRm    `cmd:"" help:"Remove a device."`
+		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
+	} `cmd:"" aliases:"device" help:"The registry: list, add, show, change, remove devices."`
+	Send     sendCommand `cmd:"" help:"Send a command to a device."`
+	Commands struct {
+		Ls     commandsLs     `cmd:"" help:"List commands, the newest first."`
+		Show   commandsShow   `cmd:"" help:"Show a command and its story."`
+		Cancel commandsCancel `cmd:"" help:"Cancel a command that was not sent."`
+	} `cmd:"" aliases:"command" help:"The ledger of commands."`
+	Watch      watchCommand   `cmd:"" help:"Show readings, presence and commands as they happen."`
+	History    historyCommand `cmd:"" help:"Read back what a device measured."`
+	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`
+	Audit      auditCommand   `cmd:"" help:"Account for every reading received."`
+	Quarantine struct {
+		Ls quarantineLs `cmd:"" help:"List readings that could not be stored."`
+	} `cmd:"" help:"Readings that could not be stored."`
+	Health     healthCommand     `cmd:"" help:"Say whether the hub is ready; exit status 0 if it is."`
+	Metrics    metricsCommand    `cmd:"" help:"Print the hub's metrics in Prometheus' text format."`
+	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
+	Complete   completeCommand   `cmd:"" name:"__complete" hidden:"" passthrough:""`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+}
+
+const description = "The operator's command line of Telemetry Hub.\n\n" + exitHelp
+
+// app is what a command works with.
+type app struct {
+	ctx    context.Context
+	hub    *client.Client
+	stdout io.Writer
+	stderr io.Writer
+	json   bool
+	now    func() time.Time
+	parser *kong.Kong
+}
+
+var errHelp = errors.New("help was shown")
+
+// helpFlag prints the help of the command at hand. kong's own would end the process.
+type helpFlag bool
+
+// BeforeReset is kong's hook, called before anything is missed on the command line.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	return errors.Join(ctx.PrintUsage(false), errHelp)
+}
+
+// run is hubctl without the process around it: it returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
+	var line commandLine
+	parser, err := kong.New(&line,
+		kong.Name("hubctl"), kong.Description(description), kong.Vars{"url": client.DefaultURL},
+		kong.NoDefaultHelp(), kong.Writers(stdout, stderr), kong.Exit(func(int) {}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
+	)
+	if err != nil {
+		return finish(err, stderr, true)
+	}
+	parsed, err := parser.Parse(args)
+	if errors.Is(err, errHelp) {
+		return exitOK
+	}
+	if err != nil {
+		say(stderr, "hubctl: "+err.Error())
+		say(stderr, "hubctl: see "+strings.TrimSpace("hubctl "+commandOf(err))+" --help")
+		return exitUsage
+	}
+	cfg, err := line.connection(getenv)
+	if err != nil {
+		return finish(err, stderr, true)
+	}
+	hub, err := client.New(cfg)
+	if err != nil {
+		return finish(&statusError{status: exitUsage, message: err.Error()}, stderr, true)
+	}
+	defer hub.Close()
+	a := &app{ctx: ctx, hub: hub, stdout: stdout, stderr: stderr, json: line.JSON, now: time.Now, parser: parser}
+	return finish(parsed.Run(a), stderr, cfg.Token != "")
+}
+
+// commandOf is the command that a faulty line had come to.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if !errors.As(err, &parse) || parse.Context == nil {
+		return ""
+	}
+	var words []string
+	for _, step := range parse.Context.Path {
+		if step.Command != nil {
+			words = append(words, step.Command.Name)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// connection joins flags, environment and the files of a hub started in this folder, in this order.
+func (l *commandLine) connection(getenv func(string) string) (client.Config, error) {
+	cfg := client.Config{URL: l.URL, CAFile: l.CA, Timeout: l.Within, Agent: "hubctl"}
+	if cfg.URL == "" {
+		cfg.URL = getenv("HUB_URL")
+	}
+	if cfg.CAFile == "" {
+		cfg.CAFile = getenv("HUB_CA")
+	}
+	if local := filepath.Join("data", "tls", "ca.pem"); cfg.CAFile == "" && exists(local) {
+		cfg.CAFile = local
+	}
+	file := l.TokenFile
+	if file == "" {
+		cfg.Token = getenv("HUB_TOKEN")
+	}
+	// An admin's token of this machine's hub is not shown to another machine.
+	if local := filepath.Join("data", "admin.token"); file == "" && cfg.Token == "" && onThisMachine(cfg.URL) && exists(local) {
+		file = local
+	}
+	if file == "" {
+		return cfg, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return cfg, usageError("read the token: %v", err)
+	}
+	if cfg.Token = strings.TrimSpace(string(data)); cfg.Token == "" {
+		return cfg, usageError("the token file %s is empty", file)
+	}
+	return cfg, nil
+}
+
+func exists(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular()
+}
+
+func onThisMachine(address string) bool {
+	if address == "" {
+		return true
+	}
+	if !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}

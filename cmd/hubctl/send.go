@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"telemetryhub/api/client"
+)
+
+const (
+	// longestWait is what the API waits at most in one request; beyond it hubctl asks again.
+	longestWait = 5 * time.Minute
+	// waitMargin lets the hub's own word about a missing answer arrive.
+	waitMargin = 2 * time.Second
+	askEvery   = 500 * time.Millisecond
+)
+
+type sendCommand struct {
+	Device   string        `arg:"" help:"Id of the device."`
+	Method   string        `arg:"" help:"What it is to do."`
+	Values   []string      `arg:"" optional:"" name:"key=value" help:"Parameters. A value that is JSON is taken as such (5, true, null, [1,2]); anything else is text."`
+	Params   string        `placeholder:"JSON|@FILE" help:"Parameters as a JSON object or array; key=value are added."`
+	Wait     bool          `help:"Wait for the outcome and print the device's answer."`
+	Timeout  time.Duration `default:"30s" help:"How long the device may take to answer; progress extends it."`
+	Expires  time.Duration `placeholder:"24h" help:"Not started later than that (default: the hub's)."`
+	Delivery string        `enum:"at-most-once,at-least-once," default:"" placeholder:"WORD" help:"at-most-once: never sent twice (the default). at-least-once: sent again until answered or expired."`
+	Key      string        `placeholder:"TEXT" help:"Idempotency key: the same key for the same device returns the first command."`
+}
+
+// Help is what kong shows below the flags.
+func (sendCommand) Help() string {
+	return "The outcome is one word, and it is honest: unknown means that the device may or may not have run it.\n\n" + exitHelp +
+		"\n\nExample: hubctl send pump-7 set speed=3 mode=auto --wait"
+}
+
+// Run sends a command.
+func (c *sendCommand) Run(a *app) error {
+	params, err := parseParams(c.Params, c.Values)
+	if err != nil {
+		return err
+	}
+	if c.Timeout <= 0 || c.Expires < 0 {
+		return usageError("--timeout and --expires are positive")
+	}
+	r := client.CommandRequest{
+		Method: c.Method, Params: params, Delivery: c.Delivery, Expires: c.Expires, Timeout: c.Timeout, Key: c.Key,
+	}
+	if c.Wait {
+		r.Wait = min(c.Timeout+waitMargin, longestWait)
+	}
+	started := a.now()
+	cmd, err := a.hub.SendCommand(a.ctx, c.Device, r)
+	if errors.Is(err, context.Canceled) {
+		say(a.stderr, "hubctl: the command may have been sent: hubctl commands ls "+c.Device)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Wait && !cmd.Final() {
+		if cmd, err = a.await(cmd, started.Add(c.Timeout+waitMargin)); err != nil {
+			return err
+		}
+	}
+	if err := a.showOutcome(cmd); err != nil {
+		return err
+	}
+	if !c.Wait && !cmd.Final() {
+		return nil // accepted
+	}
+	return outcome(cmd)
+}
+
+// await asks for the command until it has ended, or its time is over and the device tells no progress.
+func (a *app) await(cmd client.Command, until time.Time) (client.Command, error) {
+	timer := time.NewTimer(askEvery)
+	defer timer.Stop()
+	for !cmd.Final() && (a.now().Before(until) || cmd.State == "received" || cmd.State == "running") {
+		select {
+		case <-timer.C:
+		case <-a.ctx.Done():
+			return cmd, nil // what is known is printed
+		}
+		next, err := a.hub.Command(a.ctx, cmd.ID)
+		if errors.Is(err, a.ctx.Err()) && err != nil {
+			return cmd, nil
+		}
+		if err != nil {
+			return cmd, err
+		}
+		cmd = next
+		timer.Reset(askEvery)
+	}
+	return cmd, nil
+}
+
+// showOutcome prints the device's answer alone on stdout, so that it can be piped (without an answer the
+// command's id), and the command's state on stderr.
+func (a *app) showOutcome(cmd client.Command) error {
+	if a.json {
+		return a.printJSON(cmd)
+	}
+	note := "hubctl: command " + cmd.ID + " is " + stateText(cmd)
+	if cause := cmd.Cause(); cause != "" && cmd.Final() {
+		note += ": " + clean(cause)
+	}
+	if !cmd.Final() {
+		note += "; its outcome: hubctl commands show " + cmd.ID
+	}
+	say(a.stderr, note)
+	switch {
+	case cmd.Error != nil:
+		return a.printLine(cmd.Error)
+	case cmd.Result != nil:
+		return a.printf("%s\n", clean(string(cmd.Result)))
+	case !cmd.Final():
+		return a.printf("%s\n", cmd.ID)
+	}
+	return nil
+}

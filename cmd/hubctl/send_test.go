@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+	"testing"
+)
+
+func TestSendTellsTheOutcome(t *testing.T) {
+	h := newHub(t)
+	h.mux.HandleFunc("POST /api/v1/devices/{id}/commands", func(w http.ResponseWriter, r *http.Request) {
+		state := r.PathValue("id")
+		if state == "offline" {
+			reply(t, w, 409, object{"title": "Conflict", "detail": "device offline is not connected", "reason": "device_offline"})
+			return
+		}
+		c := object{"id": "01C", "state": state, "history": []object{{"state": state, "time": at1, "cause": "because"}}}
+		switch state {
+		case "done":
+			c["result"] = json.RawMessage(`{"pong":1}`)
+		case "failed":
+			c["error"] = object{"code": -32000, "message": "stuck"}
+		}
+		reply(t, w, 201, c)
+	})
+	h.serve(t, "GET /api/v1/commands/01C", 200, object{"id": "01C", "state": "sent"})
+	for state, want := range map[string]struct {
+		status int
+		stdout string
+	}{
+		"done":      {exitOK, "{\"pong\":1}\n"},
+		"failed":    {exitFailed, "{\"code\":-32000,\"message\":\"stuck\"}\n"},
+		"rejected":  {exitFailed, ""},
+		"unknown":   {exitUnknown, ""},
+		"expired":   {exitNotRun, ""},
+		"cancelled": {exitNotRun, ""},
+		"offline":   {exitOffline, ""},
+	} {
+		status, stdout, stderr := h.hubctl(t, "send", state, "ping", "--wait")
+		if status != want.status || stdout != want.stdout {
+			t.Errorf("%s: status %d, stdout %q; want %d, %q (%s)", state, status, stdout, want.status, want.stdout, stderr)
+		}
+	}
+	status, stdout, stderr := h.hubctl(t, "send", "sent", "ping")
+	if status != exitOK || stdout != "01C\n" {
+		t.Errorf("without --wait: status %d, stdout %q (%s)", status, stdout, stderr)
+	}
+	wantText(t, stderr, "is sent", "hubctl commands show 01C")
+	if status, _, stderr = h.hubctl(t, "send", "unknown", "ping"); status != exitUnknown {
+		t.Errorf("an ended command without --wait: status %d (%s)", status, stderr)
+	}
+	wantText(t, stderr, "is unknown: because")
+}
+
+func TestSendWaitsWhileTheDeviceTellsProgress(t *testing.T) {
+	h := newHub(t)
+	h.serve(t, "POST /api/v1/devices/d1/commands", 201, object{"id": "01C", "state": "running"})
+	asked := 0
+	h.mux.HandleFunc("GET /api/v1/commands/01C", func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked < 2 {
+			reply(t, w, 200, object{"id": "01C", "state": "running"})
+			return
+		}
+		reply(t, w, 200, object{"id": "01C", "state": "done", "result": 7})
+	})
+	status, stdout, stderr := h.hubctl(t, "send", "d1", "long", "--wait", "--timeout", "1ms")
+	wantStatus(t, status, exitOK, stderr)
+	if stdout != "7\n" || asked != 2 {
+		t.Errorf("stdout %q after %d questions", stdout, asked)
+	}
+}
+
+func TestSendBody(t *testing.T) {
+	h := newHub(t)
+	var body, query, key string
+	h.mux.HandleFunc("POST /api/v1/devices/{id}/commands", func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		body, query, key = string(data), r.URL.RawQuery, r.Header.Get("Idempotency-Key")
+		reply(t, w, 201, object{"id": "01C", "state": "done"})
+	})
+	file := filepath.Join(t.TempDir(), "p.json")
+	writeFile(t, file, []byte(` {"a": 1} `))
+	for want, args := range map[string][]string{
+		`{"method":"m","timeout":"30s"}`:                                                             {},
+		`{"method":"m","params":{"f":2.50,"n":-5,"t":true,"z":null},"timeout":"30s"}`:                {"n=-5", "f=2.50", "t=true", "z=null"},
+		`{"method":"m","params":{"e":"","l":[1,2],"o":{"x":1},"q":"5","s":"a b=c"},"timeout":"30s"}`: {"s=a b=c", "q=\"5\"", "l=[1,2]", "o={\"x\":1}", "e="},
+		`{"method":"m","params":{"a":1,"b":"x"},"timeout":"30s"}`:                                    {"--params", "@" + file, "b=x"},
+		`{"method":"m","params":[1],"delivery":"at-least-once","expires":"24h","timeout":"90s"}`:     {"--params", "[1]", "--delivery", "at-least-once", "--expires", "24h", "--timeout", "1m30s"},
+	} {
+		status, _, stderr := h.hubctl(t, append([]string{"send", "d1", "m"}, args...)...)
+		wantStatus(t, status, exitOK, stderr)
+		if body != want {
+			t.Errorf("%v sent %s\nwant %s", args, body, want)
+		}
+	}
+	h.hubctl(t, "send", "d1", "m", "--wait", "--key", "k1")
+	if query != "wait=32s" || key != "k1" {
+		t.Errorf("query %q, key %q", query, key)
+	}
+}
