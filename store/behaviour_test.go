@@ -195,8 +195,8 @@ func TestPagesLoseAndRepeatNothing(t *testing.T) {
 			q := store.Query{Device: "a", Fields: []string{"n"}, Limit: limit, From: at(t0)}
 			for pages := 0; pages == 0 || q.Cursor != ""; pages++ {
 				page, err := s.Query(t.Context(), q)
-				if err != nil {
-					t.Fatal(err)
+				if err != nil || pages > times*sites {
+					t.Fatalf("limit %d: page %d: %v", limit, pages, err)
 				}
 				if len(page.Rows) == 0 || len(page.Rows) > limit {
 					t.Fatalf("limit %d: a page of %d rows", limit, len(page.Rows))

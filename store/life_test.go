@@ -54,6 +54,9 @@ func TestEmbeddedRetention(t *testing.T) {
 
 	s = openEmbedded(t, dir, 30*24*time.Hour)
 	wantRows(t, read(t, s, store.Query{Device: "a"}), row(young, "n", 2.0))
+	if shards, err := os.ReadDir(filepath.Join(dir, "data", "telemetry", "autogen")); err != nil || len(shards) != 1 {
+		t.Errorf("shards on the disk: %v, %v", shards, err)
+	}
 	err := s.Write(t.Context(), fmt.Appendf(nil, "telemetry,device=a n=1 %d\ntelemetry,device=a n=3 %d", old, young+1))
 	var rejected *store.RejectedError
 	if !errors.As(err, &rejected) || !strings.Contains(rejected.Message, "retention") {
