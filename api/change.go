@@ -33,7 +33,7 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 	if err != nil {
 		return nil, err
 	}
-	s.logChange(ctx, "device created", d.ID)
+	s.logChange(ctx, "created", d.ID)
 	out := &createDeviceOutput{Location: "/api/v1/devices/" + d.ID}
 	out.Body.Token, out.Body.Device = token, s.view(d)
 	return out, nil
@@ -84,7 +84,7 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 	if !d.Enabled {
 		s.deps.Sessions.Kick(d.ID, wire.CloseRevoked, "disabled")
 	}
-	s.logChange(ctx, "device changed", d.ID)
+	s.logChange(ctx, "edited", d.ID)
 	return &deviceOutput{Body: s.view(d)}, nil
 }
 
@@ -101,7 +101,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	}
 	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "deleted")
 	s.deps.Sessions.Forget(in.ID)
-	s.logChange(ctx, "device deleted", in.ID)
+	s.logChange(ctx, "deleted", in.ID)
 	out := &deleteDeviceOutput{}
 	out.Body.ID = in.ID
 	out.Body.Data = "Nothing was deleted from the store: the device's readings stay under this id until the store's retention, if one is configured, " +
@@ -122,13 +122,13 @@ func (s *Server) newDeviceToken(ctx context.Context, in *DevicePath) (*deviceTok
 		return nil, err
 	}
 	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "new token")
-	s.logChange(ctx, "device token renewed", in.ID)
+	s.logChange(ctx, "token renewed", in.ID)
 	out := &deviceTokenOutput{}
 	out.Body.ID, out.Body.Token = in.ID, token
 	return out, nil
 }
 
 // logChange leaves a trace of who changed what.
-func (s *Server) logChange(ctx context.Context, what, id string) {
-	s.log.InfoContext(ctx, what, "device", id, "operator", exchangeOf(ctx).operator.Name)
+func (s *Server) logChange(ctx context.Context, change, id string) {
+	s.log.InfoContext(ctx, "device changed", "change", change, "device", id, "operator", exchangeOf(ctx).operator.Name)
 }

@@ -93,7 +93,7 @@ func TestDeviceView(t *testing.T) {
 func TestCreateDevice(t *testing.T) {
 	b := newBench(t, api.Config{})
 	a := b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"n:1","tags":["x"],"attributes":{"a":"b"}}`).want(201)
-	if v := a.json(); v["id"] != "n:1" || v["token"] != "dev_new" || v["enabled"] != true || a.header.Get("Location") != "/api/v1/devices/n:1" {
+	if v := a.json(); v["id"] != "n:1" || v["token"] != "dev_new" || !yes(v["enabled"]) || a.header.Get("Location") != "/api/v1/devices/n:1" {
 		t.Errorf("%s, Location %q", a.body, a.header.Get("Location"))
 	}
 	for name, c := range map[string]struct {
@@ -126,7 +126,7 @@ func TestChangeDevice(t *testing.T) {
 	b := newBench(t, api.Config{})
 	before := b.devices["d1"].Attributes
 	v := b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"type":"new","attributes":{"room":null,"wing":"w"}}`).want(200).json()
-	if v["type"] != "new" || !reflect.DeepEqual(v["attributes"], map[string]any{"floor": "1", "wing": "w"}) || len(v["tags"].([]any)) != 2 || v["enabled"] != true {
+	if v["type"] != "new" || !reflect.DeepEqual(v["attributes"], map[string]any{"floor": "1", "wing": "w"}) || len(v["tags"].([]any)) != 2 || !yes(v["enabled"]) {
 		t.Errorf("changed to %v", v)
 	}
 	if fmt.Sprint(before) != "map[floor:1 room:a]" {

@@ -139,7 +139,7 @@ func register[I, O any](s *Server, role access, op huma.Operation, handle func(c
 	}
 	op.Responses["default"] = &huma.Response{
 		Description: "Problem",
-		Content:     map[string]*huma.MediaType{problemType: {Schema: huma.SchemaFromType(s.api.OpenAPI().Components.Schemas, reflect.TypeFor[Problem]())}},
+		Content:     map[string]*huma.MediaType{problemType: {Schema: schemaOf[Problem](s)}},
 	}
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
@@ -148,6 +148,12 @@ func register[I, O any](s *Server, role access, op huma.Operation, handle func(c
 		}
 		return out, nil
 	})
+}
+
+// schemaOf returns the reference to T's schema in the document.
+func schemaOf[T any](s *Server) *huma.Schema {
+	t := reflect.TypeFor[T]()
+	return s.api.OpenAPI().Components.Schemas.Schema(t, true, t.Name())
 }
 
 // metrics are this package's own.

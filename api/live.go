@@ -5,7 +5,6 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -73,15 +72,9 @@ func (s *Server) registerLive() {
 }
 
 func (s *Server) liveResponse() map[string]*huma.Response {
-	registry := s.api.OpenAPI().Components.Schemas
-	var kinds []string
-	for _, k := range []*huma.Schema{
-		huma.SchemaFromType(registry, reflect.TypeFor[LiveTelemetry]()), huma.SchemaFromType(registry, reflect.TypeFor[LivePresence]()), huma.SchemaFromType(registry, reflect.TypeFor[Command]()),
-	} {
-		kinds = append(kinds, k.Ref)
-	}
+	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref
 	return map[string]*huma.Response{"200": {
-		Description: "event: telemetry, presence or command with data as " + strings.Join(kinds, ", ") + "; event: missed with data {\"count\":N}",
+		Description: "event: telemetry, presence or command with data as " + kinds + "; event: missed with data {\"count\":N}",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,9 +84,7 @@ func (p *Problem) over(limit, value int64) *Problem {
 
 // write answers with the problem, outside of huma.
 func (p *Problem) write(w http.ResponseWriter) {
-	for name, values := range p.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.header)
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // the client is gone: nobody is left to tell
@@ -179,17 +178,17 @@ func locationOf(field string) string {
 // frameProblem turns a refusal of a frame into its HTTP form.
 func frameProblem(e *wire.Error) *Problem {
 	status := http.StatusUnprocessableEntity
-	switch {
-	case e.Code == wire.CodeParse:
+	switch e.Code {
+	case wire.CodeParse:
 		status = http.StatusBadRequest
-	case e.Code == wire.CodeTooLarge:
+	case wire.CodeTooLarge:
 		status = http.StatusRequestEntityTooLarge
-	case e.Code == wire.CodeUnavailable:
+	case wire.CodeUnavailable:
 		status = http.StatusServiceUnavailable
 	}
 	p := newProblem(status, e.Reason, "%s", e.Message).over(e.Limit, e.Value)
 	if e.RetryAfter > 0 {
-		p.retryAfter(e.RetryAfter)
+		p = p.retryAfter(e.RetryAfter)
 	}
 	return p
 }

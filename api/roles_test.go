@@ -36,6 +36,11 @@ func (b *bench) operations() (all []operation) {
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
 		b.t.Errorf("openapi %q", doc.OpenAPI)
 	}
+	for _, name := range []string{"Problem", "LiveTelemetry", "LivePresence", "Command", "Device"} {
+		if doc.Components.Schemas[name] == nil {
+			b.t.Errorf("no schema %s in the document", name)
+		}
+	}
 	for _, part := range strings.Split(string(a.body), `"$ref":"#/components/schemas/`)[1:] {
 		if name, _, _ := strings.Cut(part, `"`); doc.Components.Schemas[name] == nil {
 			b.t.Errorf("the document refers to a schema %s that is not in it", name)

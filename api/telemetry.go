@@ -65,8 +65,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 	}
 	if err := scratch.decoder.DecodePayload(scratch.body.Bytes(), &scratch.telemetry); err != nil {
 		reason := wire.ReasonBadFrame
-		var known *wire.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*wire.Error](err); ok {
 			reason = known.Reason
 		}
 		s.deps.Ingest.Refuse(id, reason)
