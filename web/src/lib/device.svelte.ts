@@ -105,7 +105,7 @@ export class DeviceView {
         const known = this.#latest[field];
         if (known === undefined || known.ts <= value.ts) this.#latest[field] = { value: value.value, ts: value.ts };
       }
-      this.latest = { ...this.#latest };
+      this.#flush();
       for (const command of commands.commands ?? []) this.putCommand(command);
       this.commandsLoaded = true;
       this.missing = false;
@@ -167,9 +167,10 @@ export class DeviceView {
     this.series.dropBefore(serverNow() - this.range.ms - 60_000);
     this.latest = { ...this.#latest };
     if (this.device?.online && this.#heardAt > 0) this.device = { ...this.device, last_seen: new Date(this.#heardAt).toISOString() };
-    // Sorted when a field appears, not at each reading: chips and charts keep their places.
-    const fields = this.series.fields;
-    if (fields.length !== this.fields.length) this.fields = fieldOrder.sort(fields.sort(byName));
+    // The order is learned from measured values: a window's mean of a state has a fraction too.
+    for (const [field, value] of Object.entries(this.#latest)) fieldOrder.learn(field, value.value);
+    const fields = fieldOrder.sort(this.series.fields.sort(byName));
+    if (fields.join('\n') !== this.fields.join('\n')) this.fields = fields;
     this.seriesVersion++;
   }
 }

@@ -48,6 +48,7 @@ export class Fleet {
       opened: () => {
         clearTimeout(this.#fallback);
         this.#meter.start(Date.now());
+        this.#presence.clear(); // a hub that was restarted numbers its changes anew
         this.#resync.request();
       },
       telemetry: (event) => this.#telemetry(event),
@@ -233,7 +234,6 @@ export function applyPresence(device: Device, event: PresenceEvent): void {
   device.last_seen = time;
   if (event.online) {
     device.connected_at = time;
-    device.cause = undefined;
     if (event.transport) device.transport = event.transport;
   } else {
     device.disconnected_at = time;

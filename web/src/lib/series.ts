@@ -1,5 +1,4 @@
 // The readings behind the charts of one device: a bounded ring, in order of time, fed by history and by the live stream.
-import { fieldOrder } from './fields';
 import type { FieldValue, Reading } from './model';
 
 const ABSENT = Number.NaN;
@@ -61,7 +60,6 @@ export class SeriesBuffer {
     for (const [field, value] of Object.entries(values)) {
       if (typeof value === 'number' && Number.isFinite(value)) numbers.push([field, value]);
     }
-    for (const [field, value] of numbers) fieldOrder.learn(field, value);
     if (numbers.length === 0 || !Number.isFinite(time)) return;
     const at = this.#rowFor(time);
     if (at < 0) return;
