@@ -100,6 +100,12 @@ func (d *device) welcomed(l link, in incoming) {
 	case json.Unmarshal(in.Result, &w) != nil:
 		d.fleet.tally.note("the hub's answer to hello is not understood", errors.New(string(in.Result)))
 	}
+	d.mu.Lock()
+	forgot := in.Error == nil && w.Ack < d.out.ackedSeq()
+	d.mu.Unlock()
+	if forgot {
+		d.fleet.tally.note("hello's ack is behind what was acknowledged before", errors.New(d.id))
+	}
 	d.ready(l, w.Ack)
 }
 

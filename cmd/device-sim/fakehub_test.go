@@ -34,7 +34,7 @@ type fakeHub struct {
 	// Faults; set before use.
 	lose     func(device string, values map[string]any) bool // acknowledged and not stored
 	double   func(device string, values map[string]any) bool // stored again, 3 ms later
-	cutEvery int                                             // drops the connection after so many frames, before the ack
+	cutEvery int                                             // drops the connection after so many frames: lost, then stored and not acknowledged, in turn
 	refuse   int                                             // upgrades refused with 503 at first
 	mute     bool                                            // no acknowledgements
 	forget   bool                                            // hello does not tell what is durable
@@ -216,7 +216,9 @@ func (h *fakeHub) connect(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		h.frames++
 		if h.cutEvery > 0 && h.frames%h.cutEvery == 0 {
-			h.frame(conn, id, &boot, data, true)
+			if h.frames/h.cutEvery%2 == 0 {
+				h.frame(conn, id, &boot, data, true)
+			}
 			h.mu.Unlock()
 			return
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // fakeBroker is as much of the hub's broker as a device needs: it puts telemetry into the fake hub before it sends
-// PUBACK, and drops the connection after so many publications, stored and not acknowledged.
+// PUBACK, and drops the connection after so many publications: lost, then stored and not acknowledged, in turn.
 type fakeBroker struct {
 	hub      *fakeHub
 	listener net.Listener
@@ -92,7 +92,11 @@ func (b *fakeBroker) publish(conn net.Conn, id string, p *packets.PublishPacket)
 	b.mu.Lock()
 	b.seen++
 	cut := b.cutEvery > 0 && b.seen%b.cutEvery == 0
+	lost := cut && b.seen/b.cutEvery%2 == 1
 	b.mu.Unlock()
+	if lost {
+		return false
+	}
 	switch p.TopicName {
 	case "devices/" + id + "/telemetry":
 		var t fakeTelemetry
@@ -148,7 +152,7 @@ func TestReplayOverMQTT(t *testing.T) {
 
 func TestMQTTThroughCutConnections(t *testing.T) {
 	b := newFakeBroker(t, newFakeHub(t))
-	b.cutEvery = 150
+	b.cutEvery = 40
 	s, err := testRun(t, b.args("--devices", "5", "--rate", "100", "--duration", "1s", "--batch", "2", "--verify",
 		"--faults", "duplicate,bad-type,bad-frame,half-open,clock"))
 	if err != nil {

@@ -90,6 +90,15 @@ func (b *outbox) backlog() uint64 { return b.measured - b.acked }
 // boot is the present one.
 func (b *outbox) boot() string { return b.boots[len(b.boots)-1].boot }
 
+// ackedSeq is the last acknowledged seq of the present boot.
+func (b *outbox) ackedSeq() uint64 {
+	first := b.boots[len(b.boots)-1].first
+	if b.acked < first {
+		return 0
+	}
+	return b.acked - first + 1
+}
+
 // reboot begins a new numbering. What is not acknowledged keeps its boot and number, as a queue in flash would.
 func (b *outbox) reboot(boot string) {
 	if b.boots[len(b.boots)-1].first == b.measured+1 {

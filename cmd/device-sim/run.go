@@ -130,7 +130,11 @@ func (f *fleet) perform(ctx context.Context, stderr io.Writer) (*summary, error)
 	shown := newProgress(stderr, f)
 	defer shown.stop()
 	if f.options.Device == "" {
-		if err := f.register(ctx, shown.registered); err != nil {
+		err := f.register(ctx, shown.registered)
+		if ctx.Err() != nil {
+			return nil, errors.New("interrupted before all devices were registered")
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
