@@ -97,7 +97,7 @@ func (c *rawConn) abandon() {
 		return
 	}
 	c.keep.add(c.Conn)
-	_ = c.Conn.SetDeadline(time.Now()) // wakes a reader and a writer
+	_ = c.SetDeadline(time.Now()) // wakes a reader and a writer
 }
 
 // cut drops the connection as a lost network does: no goodbye of TLS or WebSocket.

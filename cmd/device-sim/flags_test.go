@@ -55,8 +55,10 @@ func TestHelp(t *testing.T) {
 	if err := run(t.Context(), []string{"--help"}, &stdout, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, flag := range []string{"--url", "--ca", "--admin-token-file", "--devices", "--rate", "--duration", "--replay", "--speed", "--protocol",
-		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--json", "--seed", "--device", "--token-file", "--mqtt-url", "--batch"} {
+	for _, flag := range []string{
+		"--url", "--ca", "--admin-token-file", "--devices", "--rate", "--duration", "--replay", "--speed", "--protocol",
+		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--json", "--seed", "--device", "--token-file", "--mqtt-url", "--batch",
+	} {
 		if !strings.Contains(stdout.String(), flag) {
 			t.Errorf("help does not tell of %s", flag)
 		}

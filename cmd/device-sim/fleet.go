@@ -118,8 +118,7 @@ func (f *fleet) registerOne(ctx context.Context, d *device) error {
 
 // maybeLater says whether a request may succeed without anybody's help: a hub that does not answer (yet), or is busy.
 func maybeLater(err error) bool {
-	var problem *client.Problem
-	if errors.As(err, &problem) {
+	if problem, is := errors.AsType[*client.Problem](err); is {
 		return problem.Status == http.StatusTooManyRequests || problem.Status >= 500
 	}
 	var unreachable *client.UnreachableError

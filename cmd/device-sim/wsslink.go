@@ -78,7 +78,8 @@ func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {
 	if plain {
 		target.Scheme = "ws"
 	}
-	conn, resp, err := dialer.DialContext(ctx, target.String(), http.Header{"Authorization": {"Bearer " + dev.token}})
+	credentials := http.Header{"Authorization": {"Bearer " + dev.token}}
+	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
 			return nil, readRefusal(resp)
@@ -252,8 +253,7 @@ func (l *wssLink) abandon() {
 
 // retryAfter is what the hub asked for when it ended or refused the connection; 0 if nothing.
 func retryAfter(err error) time.Duration {
-	var refused *refusedError
-	if errors.As(err, &refused) {
+	if refused, is := errors.AsType[*refusedError](err); is {
 		return refused.after
 	}
 	var closed *websocket.CloseError
