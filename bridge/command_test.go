@@ -115,16 +115,22 @@ func TestBrokerSendsAtLeastOnceCommandsWithinTheDevicesWindow(t *testing.T) {
 func TestBrokerRefusesCommandsToADeviceThatDoesNotRead(t *testing.T) {
 	h := newHub(t)
 	b := openBroker(t, h)
-	r := connectRaw(t, b.PlainAddr(), 4, "c", "sensor-1", h.device("sensor-1"))
+	r := connectRaw(t, b.PlainAddr(), 5, "c", "sensor-1", h.device("sensor-1"))
 	r.subscribe(0, "devices/sensor-1/command")
 	other := connectRaw(t, b.PlainAddr(), 4, "c", "sensor-2", h.device("sensor-2"))
 	other.subscribe(0, "devices/sensor-2/command")
 	cmd := wire.Command{ID: "A", Method: "set", Params: json.RawMessage(`"` + strings.Repeat("x", 60<<10) + `"`), Attempt: 1}
 	var err error
-	for range 2000 { // some 120 MB, more than socket buffers and queue hold
-		if err = h.send("sensor-1", cmd); err != nil {
+	for written := uint64(0); ; { // until queue and socket buffers are full
+		if err = h.send("sensor-1", cmd); err == nil {
+			continue
+		}
+		<-time.After(50 * time.Millisecond)
+		now := b.Stats().Commands
+		if now == written {
 			break
 		}
+		written = now
 	}
 	if err == nil || !strings.Contains(err.Error(), "does not read") {
 		t.Fatalf("error %v, want that the device does not read", err)
@@ -134,8 +140,13 @@ func TestBrokerRefusesCommandsToADeviceThatDoesNotRead(t *testing.T) {
 	}
 	other.want(packets.Publish) // a slow device holds up nobody else
 	// And is replaced at once, though a write to it is under way.
-	again := connectRaw(t, b.PlainAddr(), 4, "c", "sensor-1", mustToken(t, h, "sensor-1"))
+	token := mustToken(t, h, "sensor-1")
+	began := time.Now()
+	again := connectRaw(t, b.PlainAddr(), 4, "c", "sensor-1", token)
 	again.sync()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the takeover took %s while the older connection did not read", took)
+	}
 }
 
 func mustToken(t *testing.T, h *hub, device string) string {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -77,6 +79,10 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
 		c.broken(err)
+	}
+	if errors.Is(err, net.ErrClosed) {
+		// paho takes the closing of the socket for its own doing, and would keep its goroutines for ever.
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
