@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // bucket starts a real server with synchronous writes in the process, and makes the ledger's bucket.
-func bucket(t *testing.T) jetstream.KeyValue {
+func bucket(t testing.TB) jetstream.KeyValue {
 	t.Helper()
 	srv, err := server.NewServer(&server.Options{
 		ServerName: "test", DontListen: true, NoSigs: true, NoLog: true,
@@ -52,7 +52,7 @@ func bucket(t *testing.T) jetstream.KeyValue {
 }
 
 // open opens a ledger and closes it at the end of the test.
-func open(t *testing.T, kv jetstream.KeyValue, r commands.Router) *commands.Service {
+func open(t testing.TB, kv jetstream.KeyValue, r commands.Router) *commands.Service {
 	t.Helper()
 	s, err := commands.Open(t.Context(), kv, r, commands.Config{}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -62,7 +62,7 @@ func open(t *testing.T, kv jetstream.KeyValue, r commands.Router) *commands.Serv
 	return s
 }
 
-func shut(t *testing.T, s *commands.Service) {
+func shut(t testing.TB, s *commands.Service) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
 	defer cancel()

@@ -90,7 +90,9 @@ func (m *mirror) weigh(e *entry) {
 }
 
 // Get returns a command as it is durable. An unknown id is ErrNotFound.
-func (s *Service) Get(id string) (Command, error) {
+func (s *Service) Get(id string) (Command, error) { return s.get(s.ctx, id) }
+
+func (s *Service) get(ctx context.Context, id string) (Command, error) {
 	s.mu.Lock()
 	e, ok := s.mirror.byID[id]
 	if ok && e.shown {
@@ -101,13 +103,13 @@ func (s *Service) Get(id string) (Command, error) {
 	if ok || !isID(id) {
 		return Command{}, ErrNotFound // what is not yet durable does not exist for anybody
 	}
-	c, _, err := s.read(id)
+	c, _, err := s.read(ctx, id)
 	return c, err
 }
 
 // read takes a command from the bucket.
-func (s *Service) read(id string) (Command, uint64, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, bucketTimeout)
+func (s *Service) read(ctx context.Context, id string) (Command, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, bucketTimeout)
 	defer cancel()
 	kve, err := s.kv.Get(ctx, id)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -153,7 +155,7 @@ func (s *Service) Wait(ctx context.Context, id string) (Command, error) {
 	e, ok := s.mirror.byID[id]
 	s.mu.Unlock()
 	if !ok {
-		return s.Get(id) // an old one, which has ended
+		return s.get(ctx, id) // an old one, which has ended
 	}
 	select {
 	case <-e.settled:
@@ -174,7 +176,7 @@ func (s *Service) Cancel(ctx context.Context, id, actor string) (Command, error)
 	e, ok := s.mirror.byID[id]
 	if !ok || !e.shown {
 		s.mu.Unlock()
-		c, err := s.Get(id)
+		c, err := s.get(ctx, id)
 		if err != nil {
 			return Command{}, err
 		}

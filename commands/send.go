@@ -41,8 +41,8 @@ func (s *Service) Send(ctx context.Context, r Request) (Command, error) {
 	if earlier != "" {
 		return s.first(ctx, earlier, cmd)
 	}
-	defer s.group.Done() // of admit: Close waits for what is being sent
-	rev, err := s.put(*cmd, 0)
+	defer s.group.Done()       // of admit: Close waits for what is being sent
+	rev, err := s.put(*cmd, 0) //nolint:contextcheck // the record is written whole although the asker leaves
 	if err != nil {
 		s.notRecorded(e)
 		return Command{}, fmt.Errorf("commands: the ledger cannot be written, nothing was sent: %w", err)
@@ -55,7 +55,7 @@ func (s *Service) Send(ctx context.Context, r Request) (Command, error) {
 	if err != nil {
 		return s.Wait(ctx, cmd.ID)
 	}
-	return s.Get(cmd.ID)
+	return s.get(ctx, cmd.ID)
 }
 
 // keyed returns the id of an earlier command of the same device and Idempotency-Key.
@@ -134,7 +134,7 @@ func (s *Service) first(ctx context.Context, id string, cmd *Command) (Command, 
 			return Command{}, fmt.Errorf("commands: send: %w", ctx.Err())
 		}
 	}
-	have, err := s.Get(id)
+	have, err := s.get(ctx, id)
 	if errors.Is(err, ErrNotFound) {
 		return Command{}, errors.New("commands: the first command with this Idempotency-Key could not be recorded; send it again")
 	}

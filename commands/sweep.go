@@ -36,7 +36,7 @@ func (s *Service) sweepLoop() {
 
 // answerOld takes an answer to a command that is not in memory.
 func (s *Service) answerOld(l lateAnswer) {
-	c, rev, err := s.read(l.answer.ID)
+	c, rev, err := s.read(s.ctx, l.answer.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.mirror.byID[l.answer.ID]
@@ -108,7 +108,7 @@ func (s *Service) sweep(now time.Time) error {
 }
 
 func (s *Service) purge(ctx context.Context, id string, old func(*Command) bool) (bool, error) {
-	c, rev, err := s.read(id)
+	c, rev, err := s.read(ctx, id)
 	if errors.Is(err, ErrNotFound) || (err == nil && !old(&c)) {
 		return false, nil
 	}

@@ -62,7 +62,7 @@ func (s *Service) write(cmd Command, rev uint64) (Command, uint64, error) {
 	if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
 		return cmd, next, err
 	}
-	there, rev, err := s.read(cmd.ID)
+	there, rev, err := s.read(s.ctx, cmd.ID)
 	if err != nil {
 		return cmd, 0, err
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -159,7 +160,7 @@ func setInt(q url.Values, name string, value int) {
 // pages walks a list by its cursor until it ends, fails or the caller has enough.
 func pages[T any](q url.Values, page func(url.Values) ([]T, string, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		q := cloneQuery(q) // so that the sequence can be walked twice
+		q := maps.Clone(q) // so that the sequence can be walked twice
 		for {
 			items, next, err := page(q)
 			if err != nil {
@@ -178,12 +179,4 @@ func pages[T any](q url.Values, page func(url.Values) ([]T, string, error)) iter
 			q.Set("cursor", next)
 		}
 	}
-}
-
-func cloneQuery(q url.Values) url.Values {
-	clone := make(url.Values, len(q)+1)
-	for name, values := range q {
-		clone[name] = values
-	}
-	return clone
 }

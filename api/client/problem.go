@@ -171,8 +171,7 @@ func rootText(err error) string {
 		if inner == nil {
 			return err.Error()
 		}
-		var op *net.OpError
-		if errors.As(err, &op) {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
 			return op.Error()
 		}
 		err = inner

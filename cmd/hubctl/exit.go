@@ -59,8 +59,7 @@ func finish(err error, stderr io.Writer, hasToken bool) int {
 		say(stderr, "hubctl: interrupted")
 		return exitInterrupted
 	}
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		if status.message != "" {
 			say(stderr, "hubctl: "+status.message)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/pem"
 	"flag"
@@ -83,13 +82,8 @@ func reply(t *testing.T, w http.ResponseWriter, status int, body any) {
 // hubctl runs the command line as main does.
 func (h *hub) hubctl(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	return h.hubctlIn(t, t.Context(), args...)
-}
-
-func (h *hub) hubctlIn(t *testing.T, ctx context.Context, args ...string) (status int, stdout, stderr string) {
-	t.Helper()
 	var out, errOut bytes.Buffer
-	status = run(ctx, args, &out, &errOut, func(name string) string { return h.env[name] })
+	status = run(t.Context(), args, &out, &errOut, func(name string) string { return h.env[name] })
 	return status, out.String(), errOut.String()
 }
 
