@@ -70,22 +70,23 @@ func (b *batchWork) reset() {
 func (w *writer) run(ctx, hard context.Context) error {
 	messages, err := w.follow(ctx)
 	if err != nil {
-		return err
+		return nil // ctx has ended, and nothing was done
 	}
-	defer messages.Stop()
+	defer func() { messages.Stop() }()
 	for ctx.Err() == nil {
-		err := w.gather(ctx, messages)
-		if err != nil {
-			w.log.Error("reading the journal failed; it is opened again", "err", err)
-			messages.Stop()
-			if messages, err = w.follow(ctx); err != nil {
-				return err
-			}
-			continue
-		}
+		broken := w.gather(ctx, messages)
+		// What was unpacked has been judged, so it is delivered even when the next could not be read: read again, its
+		// readings would pass for duplicates.
 		if w.work.last > w.position {
 			if err := w.deliver(hard); err != nil {
 				return err
+			}
+		}
+		if broken != nil && ctx.Err() == nil {
+			w.log.Error("reading the journal failed; it is opened again", "err", broken)
+			messages.Stop()
+			if messages, err = w.follow(ctx); err != nil {
+				break
 			}
 		}
 		if time.Since(w.savedAt) >= w.cfg.SaveEvery {
@@ -96,15 +97,23 @@ func (w *writer) run(ctx, hard context.Context) error {
 	return nil
 }
 
+// Following the journal. NATS forgets a consumer that nobody asks for minutes, as while the store is away, and says
+// nothing to the one who asks next: only missing heartbeats tell. They are noticed within one wait, after two of them.
+const (
+	followHeartbeat = time.Second
+	idleWait        = 10 * time.Second // must be above two heartbeats
+)
+
 // follow opens the journal after the writer's position; it tries until that succeeds or ctx ends.
 func (w *writer) follow(ctx context.Context) (jetstream.MessagesContext, error) {
 	for {
 		consumer, err := w.journal.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.position + 1,
+			MaxResetAttempts: 1, // more of them would not end with ctx
 		})
 		if err == nil {
 			var messages jetstream.MessagesContext
-			if messages, err = consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(256, 8<<20)); err == nil {
+			if messages, err = consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(256, 8<<20), jetstream.PullHeartbeat(followHeartbeat)); err == nil {
 				return messages, nil
 			}
 		}
@@ -125,10 +134,14 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 	w.work.last = w.position
 	var deadline time.Time
 	for len(w.work.points) < w.cfg.BatchLines {
-		wait := w.cfg.SaveEvery
-		if !deadline.IsZero() {
-			wait = max(time.Until(deadline), time.Millisecond)
+		wait := idleWait
+		switch {
+		case !deadline.IsZero():
+			wait = time.Until(deadline)
+		case len(w.dirty) > 0:
+			wait = time.Until(w.savedAt.Add(w.cfg.SaveEvery))
 		}
+		wait = max(wait, time.Millisecond)
 		next, cancel := context.WithTimeout(ctx, wait)
 		msg, err := messages.Next(jetstream.NextContext(next))
 		cancel()
