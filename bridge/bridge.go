@@ -24,7 +24,8 @@ type Sessions interface {
 
 // Sink takes readings to the journal.
 type Sink interface {
-	// Append copies t into a commit and may block while the journal is behind. An error means that the hub stops.
+	// Append copies t into a commit and may block while the journal is behind. An error means that the hub stops, or, if
+	// it is a *wire.Error, that the journal can never take t.
 	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
 	// Commit is Append and waits for the fsync.
 	Commit(ctx context.Context, device string, t *wire.Telemetry) error

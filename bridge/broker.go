@@ -279,7 +279,7 @@ func (b *Broker) take(c *client, m message) error {
 	if r := s.decode(about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
 		return r
 	}
-	return b.hub.Sink.Commit(b.commits, c.device, &s.telemetry)
+	return journalRefusal(b.hub.Sink.Commit(b.commits, c.device, &s.telemetry))
 }
 
 // BrokerStats is what the embedded broker has done since it was opened.

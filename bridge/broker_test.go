@@ -37,8 +37,7 @@ func openBroker(t *testing.T, h *hub) *bridge.Broker {
 func TestBrokerTellsWhyAConnectIsRefused(t *testing.T) {
 	h := newHub(t)
 	b := openBroker(t, h)
-	token := h.device("sensor-1")
-	disabled := h.device("sensor-2")
+	token, disabled := h.device("sensor-1"), h.device("sensor-2")
 	if _, err := h.registry.Update(t.Context(), "sensor-2", func(d *devices.Device) error { d.Enabled = false; return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +153,7 @@ func TestBrokerRefusesWhatCannotBeUsedAndTakesTheNext(t *testing.T) {
 					{"devices/sensor-1/telemetry", `[1]`, false, wire.ReasonBadFrame, 0x99},
 					{"devices/sensor-1/telemetry", `{"Temp":21}`, true, bridge.ReasonRetained, 0x99},
 					{"devices/sensor-1/telemetry", `{"v":"` + strings.Repeat("x", wire.DefaultMaxFrame) + `"}`, false, wire.ReasonTooLarge, 0x95},
+					{"devices/sensor-1/telemetry", `{"values":{"Temp":21},"measurement":"` + tooMuch + `"}`, false, wire.ReasonTooLarge, 0x99},
 					{"devices/sensor-1/response", `{"result":1}`, false, wire.ReasonBadFrame, 0x99},
 					{"devices/sensor-1/state", `{"reported":{}}`, false, bridge.ReasonState, 0x83},
 					{"devices/sensor-1/command", `{}`, false, bridge.ReasonTopic, 0x87},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -83,12 +84,13 @@ func TestExternalDevicesAreLikeAnyOther(t *testing.T) {
 	publish("plant/7/nobody/telemetry", `{"Temp":1}`, false)
 	publish("plant/7/sensor-2/telemetry", `{"Temp":1}`, false)
 	publish("plant/7/sensor-1/telemetry", `{"v":"`+strings.Repeat("x", wire.DefaultMaxFrame)+`"}`, false)
+	publish("plant/7/sensor-1/telemetry", `{"values":{"Temp":1},"measurement":"`+tooMuch+`"}`, false)
 	publish("plant/7/sensor-1/telemetry", `{"Temp":22}`, false)
 	h.journal.wantRefused(t, entry{"sensor-1", wire.ReasonBadJSON}, entry{"", bridge.ReasonUnknownDevice},
-		entry{"sensor-2", bridge.ReasonDisabled}, entry{"sensor-1", wire.ReasonTooLarge})
+		entry{"sensor-2", bridge.ReasonDisabled}, entry{"sensor-1", wire.ReasonTooLarge}, entry{"sensor-1", wire.ReasonTooLarge})
 	h.journal.wantDurable(t, entry{"sensor-1", "telemetry Temp=21.5"}, entry{"sensor-1", `event name="door" severity="info"`}, entry{"sensor-1", "telemetry Temp=22"})
 	wantStats(t, e, "acknowledgement of all", func(s bridge.ExternalStats) bool {
-		return s.Received == 7 && s.Acked == 7 && s.Refused == 4 && s.InFlight == 0 && s.Devices == 1
+		return s.Received == 8 && s.Acked == 8 && s.Refused == 5 && s.InFlight == 0 && s.Devices == 1
 	})
 
 	h.wantOnline("sensor-1", true, "bridge:field")
@@ -107,6 +109,34 @@ func TestExternalDevicesAreLikeAnyOther(t *testing.T) {
 	if p := h.wantOnline("sensor-1", false, ""); !strings.Contains(p.Cause, "external broker") {
 		t.Errorf("cause %q", p.Cause)
 	}
+}
+
+func TestExternalConnectsByTLSAndWebSocket(t *testing.T) {
+	_, ca := selfSigned(t)
+	overTLS, overWS := freePort(t), freePort(t)
+	m := newMosquitto(t, fmt.Sprintf("listener %d 127.0.0.1\ncertfile %s\nkeyfile %s\nlistener %d 127.0.0.1\nprotocol websockets\n",
+		overTLS, ca, filepath.Join(filepath.Dir(ca), "key.pem"), overWS))
+	h := newHub(t)
+	h.device("sensor-1")
+	device := m.client("device")
+	defer device.Disconnect(100)
+	for n, url := range []string{fmt.Sprintf("mqtts://127.0.0.1:%d", overTLS), fmt.Sprintf("ws://127.0.0.1:%d", overWS)} {
+		cfg := externalConfig(url)
+		if n == 0 {
+			cfg.CAFile = ca
+		}
+		e := openExternal(t, h, cfg)
+		wantToken(t, device.Publish("devices/sensor-1/telemetry", 2, false, `{"n":1}`))
+		h.journal.until(t, url, func() bool { return len(h.journal.durable) == n+1 })
+		closeExternal(t, e)
+	}
+	cfg := externalConfig(fmt.Sprintf("mqtts://127.0.0.1:%d", overTLS))
+	e, err := bridge.OpenExternal(cfg, h.parts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, e, "distrust of an unknown authority", func(s bridge.ExternalStats) bool { return strings.Contains(s.Failure, "certificate") })
+	closeExternal(t, e)
 }
 
 func TestExternalRetainedMessagesMakeNoNewReading(t *testing.T) {

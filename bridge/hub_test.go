@@ -143,11 +143,17 @@ func (j *journal) changed() {
 	j.change = make(chan struct{})
 }
 
+// tooMuch is a measurement of which the journal takes nothing.
+const tooMuch = "too-much"
+
 func (j *journal) Append(device string, t *wire.Telemetry, _ int64, w wire.Waiter) (uint64, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.stopped {
 		return 0, errors.New("the journal is closed")
+	}
+	if string(t.Measurement) == tooMuch {
+		return 0, &wire.Error{Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Message: "more than an envelope holds"}
 	}
 	for i := range t.Readings {
 		j.open = append(j.open, entry{device, describe(t, i)})
@@ -238,8 +244,9 @@ func (j *journal) until(t *testing.T, what string, ok func() bool) {
 		case <-change:
 		case <-timeout:
 			j.mu.Lock()
-			defer j.mu.Unlock()
-			t.Fatalf("no %s: durable %d, refused %v", what, len(j.durable), j.refused)
+			durable, refused := len(j.durable), slices.Clone(j.refused)
+			j.mu.Unlock()
+			t.Fatalf("no %s: durable %d, refused %v", what, durable, refused)
 		}
 	}
 }

@@ -80,6 +80,15 @@ func (s *scratch) decode(about subject, m message, clockOK func(wire.Clock) bool
 	return nil
 }
 
+// journalRefusal turns the journal's error into a refusal where it is about the message and not about the journal: sent
+// again, it would be refused again.
+func journalRefusal(err error) error {
+	if _, ok := errors.AsType[*wire.Error](err); ok {
+		return unusable(err)
+	}
+	return err
+}
+
 // unusable turns a decoder's error into a refusal.
 func unusable(err error) *refusal {
 	r := &refusal{reason: wire.ReasonBadFrame, message: err.Error(), code: codePayloadFormat}

@@ -158,8 +158,9 @@ func (l *line) takeAll() {
 			err := l.take(&s, m)
 			if r, ok := errors.AsType[*refusal](err); ok {
 				l.external.metrics.refused.count(r.reason)
-				err = nil
-			} else if err != nil {
+				continue
+			}
+			if err != nil {
 				l.fail(fmt.Errorf("journal: %w", err))
 				return
 			}
@@ -205,6 +206,9 @@ func (l *line) take(s *scratch, in paho.Message) error {
 	l.current = in
 	l.mu.Unlock()
 	_, err := e.hub.Sink.Append(device, &s.telemetry, time.Now().UnixMilli(), l)
+	if r, ok := errors.AsType[*refusal](journalRefusal(err)); ok {
+		return l.refuse(in, device, r)
+	}
 	return err
 }
 

@@ -29,7 +29,8 @@ import (
 
 const getClients = "apt-get install mosquitto-clients"
 
-// selfSigned returns a server's TLS configuration for 127.0.0.1 and the file with its certificate.
+// selfSigned returns a server's TLS configuration for 127.0.0.1 and the file with its certificate; key.pem beside it holds
+// the key.
 func selfSigned(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -46,6 +47,13 @@ func selfSigned(t *testing.T) (*tls.Config, string) {
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, file
