@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"telemetryhub/api/client"
 )
 
 func TestSendTellsTheOutcome(t *testing.T) {
@@ -56,7 +59,6 @@ func TestSendTellsTheOutcome(t *testing.T) {
 
 func TestSendWaitsWhileTheDeviceTellsProgress(t *testing.T) {
 	h := newHub(t)
-	h.serve(t, "POST /api/v1/devices/d1/commands", 201, object{"id": "01C", "state": "running"})
 	asked := 0
 	h.mux.HandleFunc("GET /api/v1/commands/01C", func(w http.ResponseWriter, r *http.Request) {
 		if asked++; asked < 2 {
@@ -65,10 +67,19 @@ func TestSendWaitsWhileTheDeviceTellsProgress(t *testing.T) {
 		}
 		reply(t, w, 200, object{"id": "01C", "state": "done", "result": 7})
 	})
-	status, stdout, stderr := h.hubctl(t, "send", "d1", "long", "--wait", "--timeout", "1ms")
-	wantStatus(t, status, exitOK, stderr)
-	if stdout != "7\n" || asked != 2 {
-		t.Errorf("stdout %q after %d questions", stdout, asked)
+	c, err := client.New(client.Config{URL: h.URL, Token: "op_secret", CAFile: h.env["HUB_CA"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	late := func() time.Time { return time.Now().Add(time.Hour) } // the time for the answer is long over
+	a := &app{ctx: t.Context(), hub: c, now: late}
+	cmd, err := a.await(client.Command{ID: "01C", State: "running"}, time.Now())
+	if err != nil || cmd.State != "done" || asked != 2 {
+		t.Errorf("%s after %d questions, %v", cmd.State, asked, err)
+	}
+	if cmd, err = a.await(client.Command{ID: "01C", State: "sent"}, time.Now()); err != nil || cmd.State != "sent" || asked != 2 {
+		t.Errorf("without progress: %s after %d questions, %v", cmd.State, asked, err)
 	}
 }
 
