@@ -17,7 +17,6 @@ type arrivals struct {
 type arrival struct {
 	device   string
 	received uint64 // readings and refused frames that are durable
-	queued   uint64 // of those, not yet accounted for by the writer
 	boots    []bootArrival
 	clock    int64 // the last time of receipt that was given, Unix ms; of the journal's lock
 }
@@ -61,19 +60,9 @@ func (a *arrivals) commit(marks []mark) {
 	for i := range marks {
 		m := &marks[i]
 		m.of.received += m.count
-		m.of.queued += m.count
 		if m.last > 0 && m.boot != "" {
 			m.of.note(m.boot, m.last)
 		}
-	}
-}
-
-// settled notes that the writer has accounted for n of the device's readings.
-func (a *arrivals) settled(device string, n uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if d := a.byDevice[device]; d != nil {
-		d.queued -= min(n, d.queued)
 	}
 }
 

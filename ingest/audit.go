@@ -2,8 +2,8 @@ package ingest
 
 import (
 	"context"
-	"maps"
 	"slices"
+	"strings"
 )
 
 // Audit is the account of readings: of all devices together and of each.
@@ -19,22 +19,25 @@ type DeviceCounts struct {
 }
 
 // Audit returns the account of the named devices, of all without a name. What is counted as received comes from the
-// commits, what became of it from the writer; Counts.Check holds the two against each other.
+// commits, what became of it from the writer, and what the writer has not come to is queued.
 func (in *Ingest) Audit(devices ...string) Audit {
-	// Arrivals and accounts are read together: between the two locks nothing settles, since deliver takes mu first.
+	var audit Audit
 	in.writer.mu.Lock()
 	in.arrivals.mu.Lock()
-	var audit Audit
 	if len(devices) == 0 {
-		devices = slices.Sorted(maps.Keys(in.arrivals.byDevice))
+		audit.Devices = make([]DeviceCounts, 0, len(in.arrivals.byDevice))
+		for _, a := range in.arrivals.byDevice {
+			audit.Devices = append(audit.Devices, in.counts(a))
+		}
 	}
 	for _, device := range devices {
 		if a := in.arrivals.byDevice[device]; a != nil {
-			audit.Devices = append(audit.Devices, DeviceCounts{Device: device, Counts: in.counts(a)})
+			audit.Devices = append(audit.Devices, in.counts(a))
 		}
 	}
 	in.arrivals.mu.Unlock()
 	in.writer.mu.Unlock()
+	slices.SortFunc(audit.Devices, func(a, b DeviceCounts) int { return strings.Compare(a.Device, b.Device) })
 	for i := range audit.Devices {
 		audit.Total.add(audit.Devices[i].Counts)
 	}
@@ -42,13 +45,14 @@ func (in *Ingest) Audit(devices ...string) Audit {
 }
 
 // counts needs both locks.
-func (in *Ingest) counts(a *arrival) Counts {
-	c := Counts{Received: a.received, Queued: a.queued}
+func (in *Ingest) counts(a *arrival) DeviceCounts {
+	c := DeviceCounts{Device: a.device}
 	if known := in.writer.accounts[a.device]; known != nil {
-		o := known.Counts.clone()
-		o.Received, o.Queued = 0, 0
-		c.add(o)
+		c.Counts = known.clone()
 	}
+	// The writer may read an envelope before its commit is noted: then it is the one that knows.
+	c.Queued = max(a.received, c.Received) - c.Received
+	c.Received += c.Queued
 	return c
 }
 

@@ -64,7 +64,6 @@ func (w *writer) deliver(hard context.Context) error {
 	w.position = b.last
 	for device, counts := range b.counts {
 		w.accounts[device].add(*counts)
-		w.arrivals.settled(device, counts.Received)
 		w.dirty[device] = true
 	}
 	return nil

@@ -93,7 +93,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 		return nil, err
 	}
 	w := &writer{
-		cfg: cfg, store: store, journal: journal, arrivals: in.arrivals, latest: in.Latest, log: log,
+		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
 		quarantine: &quarantine{js: js, stream: aside}, progress: &progress{kv: kv},
 		dirty: map[string]bool{}, work: batchWork{counts: map[string]*Counts{}}, savedAt: time.Now(),
 	}

@@ -19,7 +19,6 @@ type writer struct {
 	cfg        Config
 	store      Store
 	journal    jetstream.Stream
-	arrivals   *arrivals
 	latest     *Latest
 	quarantine *quarantine
 	progress   *progress
