@@ -159,6 +159,7 @@ async function disconnectIsSaid() {
 
 // A page's type and tags come from whoever made the device: they must stay text.
 async function addDevice() {
+  await removeDevice(); // a walk that failed may have left it
   await id('back').click();
   await id('add-device').click();
   await page.locator('#add-id').fill('not an id');
@@ -174,6 +175,7 @@ async function addDevice() {
   await wantAccessible(page, 'the new device');
   await shoot(page, 'device-added');
   await page.keyboard.press('Escape');
+  await id('add-dialog').waitFor({ state: 'detached' });
   await page.locator(`[data-device="${NEW_DEVICE}"]`).waitFor();
   check((await page.content()).includes(secret) === false, 'the token is gone with the dialog');
   await page.locator(`[data-device="${NEW_DEVICE}"]`).click();
