@@ -13,7 +13,7 @@ func appendLine(dst []byte, device, measurement []byte, r *wire.Reading) []byte 
 	if len(measurement) == 0 {
 		dst = append(dst, wire.DefaultMeasurement...)
 	} else {
-		dst = appendName(dst, measurement)
+		dst = appendMeasurement(dst, measurement)
 	}
 	dst = append(dst, ",device="...)
 	dst = append(dst, device...) // an id holds nothing that needs escaping
@@ -40,6 +40,17 @@ func appendLine(dst []byte, device, measurement []byte, r *wire.Reading) []byte 
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, r.Time, 10)
 	return append(dst, '\n')
+}
+
+// appendMeasurement escapes what a measurement's name must: the backslash before = would become part of it.
+func appendMeasurement(dst, name []byte) []byte {
+	for _, c := range name {
+		if c == ',' || c == ' ' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 func appendName(dst, name []byte) []byte {
