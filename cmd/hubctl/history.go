@@ -91,7 +91,10 @@ func (p *rowPrinter) flush() error {
 		rows = append(rows, append([]string{"time"}, p.columns...))
 	}
 	for _, r := range p.held {
-		cells := []string{moment(r.Time())}
+		cells := []string{""} // one value over all has no time
+		if r.TS != 0 {
+			cells[0] = moment(r.Time())
+		}
 		for _, field := range p.columns {
 			cells = append(cells, valueText(r.Values[field]))
 		}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -241,6 +243,41 @@ func TestHealthWaits(t *testing.T) {
 	status, _, stderr = h.hubctl(t, "health", "--wait", "60ms")
 	wantStatus(t, status, exitError, stderr)
 	wantText(t, stderr, "is the hub running?")
+}
+
+func TestHealthWaitsForTheFilesOfANewHub(t *testing.T) {
+	h := newHub(t)
+	asked := 0
+	ca, err := os.ReadFile(h.env["HUB_CA"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(h.env, "HUB_CA")
+	t.Chdir(t.TempDir())
+	h.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		reply(t, w, 200, object{"ready": true})
+	})
+	status, _, stderr := h.hubctl(t, "health", "--wait", "60s") // distrusted twice: it ends at once
+	wantStatus(t, status, exitError, stderr)
+	wantText(t, stderr, "--ca DIR/tls/ca.pem")
+
+	// The file comes while hubctl asks for it: the fake environment is asked at each try.
+	getenv := func(name string) string {
+		if tries := asked; name == "HUB_URL" && tries == 0 {
+			asked = -1
+			return h.URL
+		}
+		writeFile(t, "data/tls/ca.pem", ca)
+		return h.env[name]
+	}
+	asked = 0
+	var out, errOut bytes.Buffer
+	status = run(t.Context(), []string{"health", "--wait", "60s", "--ca", "data/tls/ca.pem"}, &out, &errOut, getenv)
+	wantStatus(t, status, exitOK, errOut.String())
+	if status, _, stderr = h.hubctl(t, "health", "--ca", "missing.pem"); status != exitUsage {
+		t.Errorf("without --wait: %d (%s)", status, stderr)
+	}
 }
 
 func TestWatch(t *testing.T) {

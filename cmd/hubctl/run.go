@@ -57,13 +57,15 @@ const description = "The operator's command line of Telemetry Hub.\n\n" + exitHe
 
 // app is what a command works with.
 type app struct {
-	ctx    context.Context
-	hub    *client.Client
-	stdout io.Writer
-	stderr io.Writer
-	json   bool
-	now    func() time.Time
-	parser *kong.Kong
+	ctx      context.Context
+	hub      *client.Client
+	connect  func() error // makes hub anew
+	hasToken bool
+	stdout   io.Writer
+	stderr   io.Writer
+	json     bool
+	now      func() time.Time
+	parser   *kong.Kong
 }
 
 var errHelp = errors.New("help was shown")
@@ -96,17 +98,35 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		say(stderr, "hubctl: see "+strings.TrimSpace("hubctl "+commandOf(err))+" --help")
 		return exitUsage
 	}
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr, json: line.JSON, now: time.Now, parser: parser}
+	a.connect = func() error { return a.dial(&line, getenv) }
+	if err := a.connect(); err != nil && line.Health.Wait == 0 { // a hub that is starting has not written its files yet
+		return finish(err, stderr, true)
+	}
+	defer a.close()
+	return finish(parsed.Run(a), stderr, a.hasToken)
+}
+
+// dial makes the client; a second call makes it anew, from the files as they are by then.
+func (a *app) dial(line *commandLine, getenv func(string) string) error {
+	a.close()
 	cfg, err := line.connection(getenv)
 	if err != nil {
-		return finish(err, stderr, true)
+		return err
 	}
 	hub, err := client.New(cfg)
 	if err != nil {
-		return finish(&statusError{status: exitUsage, message: err.Error()}, stderr, true)
+		return usageError("%v", err)
 	}
-	defer hub.Close()
-	a := &app{ctx: ctx, hub: hub, stdout: stdout, stderr: stderr, json: line.JSON, now: time.Now, parser: parser}
-	return finish(parsed.Run(a), stderr, cfg.Token != "")
+	a.hub, a.hasToken = hub, cfg.Token != ""
+	return nil
+}
+
+func (a *app) close() {
+	if a.hub != nil {
+		a.hub.Close()
+		a.hub = nil
+	}
 }
 
 // commandOf is the command that a faulty line had come to.

@@ -90,33 +90,50 @@ type healthCommand struct {
 	Wait time.Duration `placeholder:"60s" help:"Ask until it is ready, at most so long."`
 }
 
-// Run says whether the hub is ready.
+// Run says whether the hub is ready. While it waits, it also waits for the files that a new hub writes, its
+// authority's certificate first of all.
 func (c *healthCommand) Run(a *app) error {
 	const most = time.Second
 	pause := 50 * time.Millisecond
 	until := a.now().Add(c.Wait)
+	distrusted := 0
 	for {
-		ready, err := a.hub.Ready(a.ctx)
+		ready, err := a.ready()
 		if err == nil && ready.Ready {
 			return a.showReadiness(ready)
 		}
-		var away *client.UnreachableError
-		starting := err == nil || errors.As(err, &away) && away.Temporary()
-		if left := until.Sub(a.now()); starting && left > 0 {
-			if err := sleep(a.ctx, min(pause, left)); err != nil {
+		if away, ok := errors.AsType[*client.UnreachableError](err); ok && !away.Temporary() {
+			distrusted++ // once, it may have begun to listen after the certificate was looked for
+		}
+		refused, _ := errors.AsType[*client.Problem](err)
+		left := until.Sub(a.now())
+		if left <= 0 || distrusted > 1 || refused != nil {
+			if err != nil {
 				return err
 			}
-			pause = min(pause*2, most)
-			continue
+			if err := a.showReadiness(ready); err != nil {
+				return err
+			}
+			return &statusError{status: exitError, message: "the hub is not ready"}
 		}
-		if err != nil {
+		if err := sleep(a.ctx, min(pause, left)); err != nil {
 			return err
 		}
-		if err := a.showReadiness(ready); err != nil {
+		pause = min(pause*2, most)
+		if err := a.connect(); err != nil && until.Before(a.now()) {
 			return err
 		}
-		return &statusError{status: exitError, message: "the hub is not ready"}
 	}
+}
+
+// ready asks the hub, if there is what it takes to ask.
+func (a *app) ready() (client.Readiness, error) {
+	if a.hub == nil {
+		if err := a.connect(); err != nil {
+			return client.Readiness{}, err
+		}
+	}
+	return a.hub.Ready(a.ctx)
 }
 
 func (a *app) showReadiness(r client.Readiness) error {
