@@ -247,7 +247,6 @@ func TestHealthWaits(t *testing.T) {
 
 func TestHealthWaitsForTheFilesOfANewHub(t *testing.T) {
 	h := newHub(t)
-	asked := 0
 	ca, err := os.ReadFile(h.env["HUB_CA"])
 	if err != nil {
 		t.Fatal(err)
@@ -255,26 +254,30 @@ func TestHealthWaitsForTheFilesOfANewHub(t *testing.T) {
 	delete(h.env, "HUB_CA")
 	t.Chdir(t.TempDir())
 	h.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		asked++
 		reply(t, w, 200, object{"ready": true})
 	})
 	status, _, stderr := h.hubctl(t, "health", "--wait", "60s") // distrusted twice: it ends at once
 	wantStatus(t, status, exitError, stderr)
 	wantText(t, stderr, "--ca DIR/tls/ca.pem")
 
-	// The file comes while hubctl asks for it: the fake environment is asked at each try.
-	getenv := func(name string) string {
-		if tries := asked; name == "HUB_URL" && tries == 0 {
-			asked = -1
-			return h.URL
+	// The file comes while hubctl waits: the environment, which is asked at each try, writes it at the second.
+	for _, args := range [][]string{{"health", "--wait", "60s"}, {"health", "--wait", "60s", "--ca", "data/tls/ca.pem"}} {
+		if err := os.RemoveAll("data"); err != nil {
+			t.Fatal(err)
 		}
-		writeFile(t, "data/tls/ca.pem", ca)
-		return h.env[name]
+		tries := 0
+		getenv := func(name string) string {
+			if name == "HUB_URL" {
+				if tries++; tries == 2 {
+					writeFile(t, "data/tls/ca.pem", ca)
+				}
+			}
+			return h.env[name]
+		}
+		var out, errOut bytes.Buffer
+		status = run(t.Context(), args, &out, &errOut, getenv)
+		wantStatus(t, status, exitOK, errOut.String())
 	}
-	asked = 0
-	var out, errOut bytes.Buffer
-	status = run(t.Context(), []string{"health", "--wait", "60s", "--ca", "data/tls/ca.pem"}, &out, &errOut, getenv)
-	wantStatus(t, status, exitOK, errOut.String())
 	if status, _, stderr = h.hubctl(t, "health", "--ca", "missing.pem"); status != exitUsage {
 		t.Errorf("without --wait: %d (%s)", status, stderr)
 	}
