@@ -49,7 +49,11 @@ type account struct {
 	Counts
 	Boots []numbers `json:"boots,omitempty"` // the one used last at the end
 
-	asOf uint64 // the journal's sequence up to which it was saved; envelopes up to it are counted already
+	Clock int64 `json:"clock,omitempty"` // the last time that the hub gave a reading without one, Unix ms
+
+	device string
+	asOf   uint64 // the journal's sequence up to which it was saved; envelopes up to it are counted already
+	batch  Counts // what the batch at hand adds to Counts
 }
 
 // judge says whether reading seq of boot is new. Readings without a number or a boot are new each time.
@@ -70,6 +74,14 @@ func (a *account) judge(boot []byte, seq uint64) verdict {
 	}
 	a.Boots = append(a.Boots, n)
 	return a.Boots[len(a.Boots)-1].take(seq)
+}
+
+// bootOf returns boot as the text that is already there, where it is.
+func (a *account) bootOf(boot []byte) string {
+	if n := len(a.Boots); n > 0 && a.Boots[n-1].Boot == string(boot) {
+		return a.Boots[n-1].Boot
+	}
+	return string(boot)
 }
 
 func (c *Counts) refuse(reason string, n uint64) {

@@ -18,7 +18,10 @@ type arrival struct {
 	device   string
 	received uint64 // readings and refused frames that are durable
 	boots    []bootArrival
-	clock    int64 // the last time of receipt that was given, Unix ms; of the journal's lock
+
+	// Of the journal's lock.
+	appended uint64 // readings and refused frames that the journal was given
+	clock    int64  // the last time that was given to a reading without one, Unix ms
 }
 
 // bootArrival is the last durable number of a boot.
@@ -99,8 +102,9 @@ func (d *arrival) bootOf(boot []byte) string {
 }
 
 // timeReadings gives each reading its time, or the flaw that its time is beyond the limits. Readings without a time
-// get that of their receipt, each its own millisecond: two of them never overwrite each other in the store.
-func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLimits) {
+// get that of their receipt, each its own millisecond: two of them never overwrite each other in the store. It reports
+// whether there were such readings.
+func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLimits) (clocked bool) {
 	for i := range t.Readings {
 		r := &t.Readings[i]
 		if r.Flaw != "" {
@@ -110,6 +114,7 @@ func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLim
 		case wire.ClockNone:
 			d.clock = max(received, d.clock+1)
 			r.Time = d.clock
+			clocked = true
 		case wire.ClockAge:
 			r.Time = received - r.Time
 		}
@@ -121,4 +126,5 @@ func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLim
 			r.Flaw = wire.ReasonTimeFuture
 		}
 	}
+	return clocked
 }

@@ -62,9 +62,10 @@ func (w *writer) deliver(hard context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.position = b.last
-	for device, counts := range b.counts {
-		w.accounts[device].add(*counts)
-		w.dirty[device] = true
+	for _, a := range b.of {
+		a.add(a.batch)
+		a.batch = Counts{}
+		w.dirty[a.device] = true
 	}
 	return nil
 }
@@ -79,7 +80,7 @@ func (w *writer) write(hard context.Context, points []point, from int) error {
 	switch {
 	case err == nil:
 		for i := range points {
-			points[i].counts.Stored++
+			points[i].account.batch.Stored++
 		}
 		return nil
 	case errors.As(err, &rejected) && len(points) == 1:
@@ -129,10 +130,10 @@ func (w *writer) try(hard context.Context, lines []byte) error {
 
 // reject sets aside one point with the store's own words.
 func (w *writer) reject(p point, line []byte, message string) {
-	p.counts.Quarantined++
+	p.account.batch.Quarantined++
 	w.work.aside = append(w.work.aside, Quarantined{
-		Device: p.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
-		Received: time.Now().UTC(), Frame: string(line), key: asideKey{p.sequence, uint64(p.end), p.seq},
+		Device: p.account.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
+		Received: time.UnixMilli(p.received).UTC(), Frame: string(line), at: p.at,
 	})
 }
 

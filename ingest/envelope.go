@@ -17,9 +17,12 @@ import (
 // run (8 bytes) and number (uvarint) name the commit, crc (4 bytes) is the CRC-32C of all before it. An entry is its
 // length (uvarint), its kind (1 byte) and
 //
-//	readings: device boot measurement first-seq received count reading…
-//	refusal:  device reason count
+//	readings: device prior boot measurement first-seq received clock count reading…
+//	refusal:  device prior received reason count
 //
+// prior is how many of the device's readings and refused frames the journal had before: where that is more than what
+// the writer has met, the difference is in envelopes that cannot be read. clock is by how many ms, and one, the clock
+// of readings without a time was ahead of received after these; 0 when it gave none.
 // A reading is its flaw and, with one, its raw text; without one its time, as ms after received (varint), the number
 // of its fields, and of each the name, the kind and the value: 8 bytes of a float, a text, nothing for true and false.
 // Texts are length (uvarint) and bytes; integers are little-endian.
@@ -72,18 +75,28 @@ func appendText[T []byte | string](dst []byte, text T) []byte {
 	return append(dst, text...)
 }
 
+// origin is where and when readings came from, as an entry has it.
+type origin struct {
+	device   string
+	prior    uint64
+	received int64  // Unix ms
+	clock    uint64 // ms, and one
+}
+
 // appendReadings appends the entry of t, whose readings have their times.
-func appendReadings(dst []byte, device string, t *wire.Telemetry, received int64) []byte {
+func appendReadings(dst []byte, o origin, t *wire.Telemetry) []byte {
 	from := len(dst)
 	dst = openEntry(dst, entryReadings)
-	dst = appendText(dst, device)
+	dst = appendText(dst, o.device)
+	dst = binary.AppendUvarint(dst, o.prior)
 	dst = appendText(dst, t.Boot)
 	dst = appendText(dst, t.Measurement)
 	dst = binary.AppendUvarint(dst, t.Seq)
-	dst = binary.AppendVarint(dst, received)
+	dst = binary.AppendVarint(dst, o.received)
+	dst = binary.AppendUvarint(dst, o.clock)
 	dst = binary.AppendUvarint(dst, uint64(len(t.Readings)))
 	for i := range t.Readings {
-		dst = appendReading(dst, &t.Readings[i], received)
+		dst = appendReading(dst, &t.Readings[i], o.received)
 	}
 	closeEntry(dst, from)
 	return dst
@@ -110,10 +123,12 @@ func appendReading(dst []byte, r *wire.Reading, received int64) []byte {
 	return dst
 }
 
-func appendRefusal(dst []byte, device, reason string, count uint64) []byte {
+func appendRefusal(dst []byte, o origin, reason string, count uint64) []byte {
 	from := len(dst)
 	dst = openEntry(dst, entryRefusal)
-	dst = appendText(dst, device)
+	dst = appendText(dst, o.device)
+	dst = binary.AppendUvarint(dst, o.prior)
+	dst = binary.AppendVarint(dst, o.received)
 	dst = appendText(dst, reason)
 	dst = binary.AppendUvarint(dst, count)
 	closeEntry(dst, from)
@@ -140,6 +155,9 @@ func openEnvelope(data []byte) (envelope, error) {
 	}
 	e := envelope{run: binary.LittleEndian.Uint64(body[len(envelopeMagic)+1:]), entries: source{data: body[headerSize:]}}
 	e.number = e.entries.uvarint()
+	if e.entries.failed {
+		return envelope{}, errDamaged
+	}
 	return e, nil
 }
 
@@ -148,8 +166,9 @@ type entry struct {
 	kind                 byte
 	device, boot, reason []byte
 	measurement          []byte
-	seq                  uint64
+	prior, seq           uint64
 	received             int64
+	clock                int64  // Unix ms: the last time that the hub gave a reading without one; 0: it gave none here
 	count                uint64 // of readings or refused frames
 	readings             source
 }
@@ -160,14 +179,18 @@ func (e *envelope) next(into *entry) bool {
 		return false
 	}
 	s := source{data: e.entries.text()}
-	*into = entry{kind: s.byte(), device: s.text()}
+	*into = entry{kind: s.byte(), device: s.text(), prior: s.uvarint()}
 	switch into.kind {
 	case entryReadings:
 		into.boot, into.measurement = s.text(), s.text()
-		into.seq, into.received, into.count = s.uvarint(), s.varint(), s.uvarint()
+		into.seq, into.received = s.uvarint(), s.varint()
+		if ahead := s.uvarint(); ahead > 0 {
+			into.clock = into.received + int64(ahead-1)
+		}
+		into.count = s.uvarint()
 		into.readings = s
 	case entryRefusal:
-		into.reason, into.count = s.text(), s.uvarint()
+		into.received, into.reason, into.count = s.varint(), s.text(), s.uvarint()
 	}
 	return !s.failed
 }
@@ -212,7 +235,7 @@ func (s *source) take(n int) []byte {
 
 func (s *source) uvarint() uint64 {
 	v, n := binary.Uvarint(s.data)
-	if n <= 0 {
+	if s.failed || n <= 0 {
 		s.failed = true
 		return 0
 	}
@@ -222,7 +245,7 @@ func (s *source) uvarint() uint64 {
 
 func (s *source) varint() int64 {
 	v, n := binary.Varint(s.data)
-	if n <= 0 {
+	if s.failed || n <= 0 {
 		s.failed = true
 		return 0
 	}

@@ -66,6 +66,9 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	if err := in.readAhead(ctx); err != nil {
 		return nil, err
 	}
+	for _, a := range in.arrivals.byDevice {
+		a.appended = a.received
+	}
 	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log); err != nil {
 		return nil, err
 	}
@@ -95,7 +98,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	w := &writer{
 		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
 		quarantine: &quarantine{js: js, stream: aside}, progress: &progress{kv: kv},
-		dirty: map[string]bool{}, work: batchWork{counts: map[string]*Counts{}}, savedAt: time.Now(),
+		dirty: map[string]bool{}, savedAt: time.Now(),
 	}
 	at, accounts, err := w.progress.load(ctx)
 	if err != nil {
@@ -112,7 +115,7 @@ func (in *Ingest) readAhead(ctx context.Context) error {
 	w := in.writer
 	for device, a := range w.accounts {
 		d := in.arrivals.of(device)
-		d.received = a.Received
+		d.received, d.clock = a.Received, a.Clock
 		for i := range a.Boots {
 			d.note(a.Boots[i].Boot, a.Boots[i].last())
 		}
@@ -160,6 +163,8 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 			continue
 		}
 		m := mark{of: in.arrivals.of(string(e.device)), count: e.count}
+		m.of.received = max(m.of.received, e.prior) // more, where an envelope between cannot be read
+		m.of.clock = max(m.of.clock, e.clock)
 		if e.seq > 0 {
 			m.boot, m.last = string(e.boot), e.seq+e.count-1
 		}

@@ -110,13 +110,16 @@ func (j *journal) append(device string, t *wire.Telemetry, received int64, w wir
 	if err != nil {
 		return 0, err
 	}
-	a.timeReadings(t, received, j.limits)
+	o := origin{device: device, prior: a.appended, received: received}
+	if a.timeReadings(t, received, j.limits) {
+		o.clock = uint64(a.clock-received) + 1
+	}
 	m := mark{of: a, count: uint64(len(t.Readings))}
 	if t.Seq > 0 {
 		m.boot, m.last = j.bootOf(a, t.Boot), t.Seq+m.count-1
 	}
 	wasEmpty, from := b.empty(), len(b.envelope)
-	b.envelope = appendReadings(b.envelope, device, t, received)
+	b.envelope = appendReadings(b.envelope, o, t)
 	if size := len(b.envelope) - from; size > j.most {
 		b.envelope = b.envelope[:from]
 		return 0, &wire.Error{
@@ -124,6 +127,7 @@ func (j *journal) append(device string, t *wire.Telemetry, received int64, w wir
 			Message: fmt.Sprintf("the frame's readings take %d bytes in the journal, which takes %d; send fewer in a frame", size, j.most),
 		}
 	}
+	a.appended += m.count
 	b.marks = append(b.marks, m)
 	if w.Join(b.gen) {
 		b.waiters = append(b.waiters, w)
@@ -149,7 +153,8 @@ func (j *journal) refuse(device, reason string) {
 	if err != nil {
 		return
 	}
-	b.envelope = appendRefusal(b.envelope, device, reason, 1)
+	b.envelope = appendRefusal(b.envelope, origin{device: device, prior: a.appended, received: time.Now().UnixMilli()}, reason, 1)
+	a.appended++
 	b.marks = append(b.marks, mark{of: a, count: 1})
 	j.changed.Broadcast()
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"math"
 	"sync"
 
 	"telemetryhub/wire"
@@ -20,8 +21,29 @@ type Latest struct {
 }
 
 type latestOf struct {
-	fields map[string]Value
+	fields map[string]*latestField
 	seeded bool
+}
+
+// latestField is a Value that is boxed only when somebody asks: noting a number allocates nothing.
+type latestField struct {
+	field wire.Field // its Text is not used,
+	text  string     // this is
+	time  int64
+}
+
+func (f *latestField) set(field *wire.Field, when int64) {
+	f.field.Kind, f.field.Number, f.time = field.Kind, field.Number, when
+	if f.text != string(field.Text) {
+		f.text = string(field.Text)
+	}
+}
+
+func (f *latestField) value() Value {
+	if f.field.Kind == wire.String {
+		return Value{Value: f.text, Time: f.time}
+	}
+	return Value{Value: valueOf(&f.field), Time: f.time}
 }
 
 // note takes the fields of a reading that goes to the store.
@@ -34,17 +56,38 @@ func (l *Latest) note(device string, measurement []byte, r *wire.Reading) {
 	d := l.of(device)
 	for i := range r.Fields {
 		f := &r.Fields[i]
-		if old, ok := d.fields[string(f.Name)]; !ok || r.Time >= old.Time {
-			d.fields[string(f.Name)] = Value{Value: valueOf(f), Time: r.Time}
+		known := d.fields[string(f.Name)]
+		if known == nil {
+			known = &latestField{time: math.MinInt64}
+			d.fields[string(f.Name)] = known
+		}
+		if r.Time >= known.time {
+			known.set(f, r.Time)
 		}
 	}
+}
+
+func fieldOf(v Value) *latestField {
+	f := &latestField{time: v.Time}
+	switch value := v.Value.(type) {
+	case float64:
+		f.field.Kind, f.field.Number = wire.Float, value
+	case string:
+		f.field.Kind, f.text = wire.String, value
+	case bool:
+		f.field.Kind = wire.False
+		if value {
+			f.field.Kind = wire.True
+		}
+	}
+	return f
 }
 
 // of needs mu.
 func (l *Latest) of(device string) *latestOf {
 	d := l.byDevice[device]
 	if d == nil {
-		d = &latestOf{fields: map[string]Value{}}
+		d = &latestOf{fields: map[string]*latestField{}}
 		l.byDevice[device] = d
 	}
 	return d
@@ -59,8 +102,8 @@ func (l *Latest) Get(device string) (values map[string]Value, complete bool) {
 		return nil, false
 	}
 	values = make(map[string]Value, len(d.fields))
-	for name, v := range d.fields {
-		values[name] = v
+	for name, f := range d.fields {
+		values[name] = f.value()
 	}
 	return values, d.seeded
 }
@@ -72,8 +115,8 @@ func (l *Latest) Seed(device string, stored map[string]Value) {
 	d := l.of(device)
 	d.seeded = true
 	for name, v := range stored {
-		if old, ok := d.fields[name]; !ok || v.Time > old.Time {
-			d.fields[name] = v
+		if known := d.fields[name]; known == nil || v.Time > known.time {
+			d.fields[name] = fieldOf(v)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (p *progress) load(ctx context.Context) (savedPosition, map[string]*account
 			return at, nil, err
 		}
 		for device, a := range shard.Devices {
-			a.asOf = shard.AsOf
+			a.device, a.asOf = device, shard.AsOf
 			accounts[device] = a
 		}
 	}

@@ -24,12 +24,15 @@ type Quarantined struct {
 	Received time.Time `json:"received"`
 	Frame    string    `json:"frame"` // the reading as it came (JSON), or the line that the store rejected
 
-	key asideKey
+	at asideKey
 }
 
-// asideKey names a quarantined reading by its place in the journal, so that one that is set aside again after a crash
-// is recognized.
-type asideKey struct{ sequence, index, seq uint64 }
+// reasonDamaged is the reason of readings that were in an envelope which cannot be read.
+const reasonDamaged = "damaged"
+
+// asideKey names a quarantined reading by its place in the journal: the envelope's sequence and the how manyth reading
+// of it. One that is set aside again after a crash is recognized by it.
+type asideKey struct{ sequence, reading uint64 }
 
 type quarantine struct {
 	js     jetstream.JetStream
@@ -43,8 +46,7 @@ func (q *quarantine) put(hard context.Context, aside []Quarantined) error {
 		if err != nil {
 			return fmt.Errorf("encode a quarantined reading: %w", err)
 		}
-		k := aside[i].key
-		id := fmt.Sprintf("%d-%d-%d", k.sequence, k.index, k.seq)
+		id := fmt.Sprintf("%d-%d", aside[i].at.sequence, aside[i].at.reading)
 		for pause := firstPause; ; pause = min(2*pause, longestPause) {
 			_, err = q.js.PublishMsg(hard, &nats.Msg{Subject: backbone.QuarantineSubject, Data: data}, jetstream.WithMsgID(id))
 			if err == nil {

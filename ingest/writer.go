@@ -44,16 +44,19 @@ type batchWork struct {
 	lines  []byte
 	points []point // one a line
 	aside  []Quarantined
-	counts map[string]*Counts // what this batch adds to each device's account
-	last   uint64             // sequence of the last envelope in it
+	of     []*account // whose readings are in it
+	last   uint64     // sequence of the last envelope in it
+
+	reading wire.Reading // the one at hand
+	at      asideKey     // and its place
 }
 
 // point is one line of a batch.
 type point struct {
-	counts   *Counts
-	device   string
+	account  *account
 	end      int // of the line, within lines
-	sequence uint64
+	at       asideKey
+	received int64  // Unix ms
 	seq      uint64 // its number within its boot
 	boot     string
 }
@@ -61,8 +64,8 @@ type point struct {
 func (b *batchWork) reset() {
 	clear(b.points)
 	clear(b.aside)
-	clear(b.counts)
-	b.lines, b.points, b.aside = b.lines[:0], b.points[:0], b.aside[:0]
+	clear(b.of)
+	b.lines, b.points, b.aside, b.of = b.lines[:0], b.points[:0], b.aside[:0], b.of[:0]
 }
 
 // run writes until ctx ends. Then it finishes the batch that it has, as long as hard allows, and saves.
@@ -132,7 +135,7 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 	w.work.reset()
 	w.work.last = w.position
 	var deadline time.Time
-	for len(w.work.points) < w.cfg.BatchLines {
+	for len(w.work.points)+len(w.work.aside) < w.cfg.BatchLines {
 		wait := idleWait
 		switch {
 		case !deadline.IsZero():
@@ -172,6 +175,7 @@ func (w *writer) setBacklog(n uint64) {
 // unpack turns one envelope into lines, verdicts and counts.
 func (w *writer) unpack(data []byte, sequence uint64) {
 	w.work.last = sequence
+	w.work.at = asideKey{sequence: sequence}
 	env, err := openEnvelope(data)
 	if err != nil {
 		w.log.Error("an envelope of the journal cannot be read and is passed over", "sequence", sequence, "err", err)
@@ -191,69 +195,79 @@ func (w *writer) unpack(data []byte, sequence uint64) {
 	}
 }
 
-// entry judges the readings of one entry. What it counts is not in the accounts before the batch is delivered: an
-// audit sees each reading once, queued or settled. It needs mu.
+// entry judges the readings of one entry. What it counts is not in the account before the batch is delivered: an audit
+// sees each reading once, queued or settled. It needs mu.
 func (w *writer) entry(e *entry, sequence uint64) {
-	device := string(e.device)
-	a := w.accounts[device]
+	a := w.accounts[string(e.device)]
 	if a == nil {
-		a = &account{}
-		w.accounts[device] = a
+		a = &account{device: string(e.device)}
+		w.accounts[a.device] = a
 	}
 	if a.asOf >= sequence {
 		return // saved after the position was: counted already
 	}
-	counts := w.countsOf(device)
-	counts.Received += e.count
+	if a.batch.Received == 0 {
+		w.work.of = append(w.work.of, a)
+	}
+	if met := a.Received + a.batch.Received; e.prior > met {
+		w.missed(a, e, e.prior-met)
+	}
 	if e.kind == entryRefusal {
-		counts.refuse(string(e.reason), e.count)
+		a.batch.Received += e.count
+		a.batch.refuse(string(e.reason), e.count)
 		return
 	}
-	p := point{counts: counts, device: device, sequence: sequence, boot: string(e.boot)}
-	var r wire.Reading
-	for i := range e.count {
-		if !e.reading(&r) {
-			break
-		}
+	a.Clock = max(a.Clock, e.clock)
+	p := point{account: a, received: e.received}
+	r := &w.work.reading
+	for i := uint64(0); i < e.count && e.reading(r); i++ {
 		if e.seq > 0 {
 			p.seq = e.seq + i
 		}
+		w.work.at.reading++
+		p.at = w.work.at
+		a.batch.Received++
 		switch a.judge(e.boot, p.seq) {
 		case isDuplicate:
-			counts.Duplicate++
+			a.batch.Duplicate++
 			continue
 		case isUnknown:
 			r.Flaw = wire.ReasonSeqUnknown
 		}
+		if i == 0 || p.boot == "" {
+			p.boot = a.bootOf(e.boot)
+		}
 		if r.Flaw != "" {
-			counts.Quarantined++
-			w.setAside(e, &p, &r)
+			a.batch.Quarantined++
+			w.setAside(e, &p, r)
 			continue
 		}
-		w.work.lines = appendLine(w.work.lines, e.device, e.measurement, &r)
+		w.work.lines = appendLine(w.work.lines, e.device, e.measurement, r)
 		p.end = len(w.work.lines)
 		w.work.points = append(w.work.points, p)
-		w.latest.note(device, e.measurement, &r)
+		w.latest.note(a.device, e.measurement, r)
 	}
 }
 
-func (w *writer) countsOf(device string) *Counts {
-	c := w.work.counts[device]
-	if c == nil {
-		c = &Counts{}
-		w.work.counts[device] = c
-	}
-	return c
+// missed counts readings that were acked and that no envelope before e has shown: they were in one that is damaged.
+func (w *writer) missed(a *account, e *entry, n uint64) {
+	w.log.Error("readings are lost to damage of the journal", "device", a.device, "count", n)
+	w.work.at.reading++
+	a.batch.Received += n
+	a.batch.Quarantined += n
+	w.work.aside = append(w.work.aside, Quarantined{
+		Device: a.device, Reason: reasonDamaged, Received: time.UnixMilli(e.received).UTC(), at: w.work.at,
+		Message: fmt.Sprintf("%d readings or refused frames were in envelopes of the journal that cannot be read", n),
+	})
 }
 
 // setAside puts a reading that cannot be stored with those for the quarantine.
 func (w *writer) setAside(e *entry, p *point, r *wire.Reading) {
-	frame := r.Raw
-	if frame == nil {
-		frame = appendLine(nil, e.device, e.measurement, r)
+	frame := string(r.Raw)
+	if frame == "" {
+		frame = string(appendLine(nil, e.device, e.measurement, r))
 	}
 	w.work.aside = append(w.work.aside, Quarantined{
-		Device: p.device, Reason: r.Flaw, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(e.received).UTC(), Frame: string(frame),
-		key: asideKey{p.sequence, uint64(len(w.work.aside)), p.seq},
+		Device: p.account.device, Reason: r.Flaw, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(p.received).UTC(), Frame: frame, at: p.at,
 	})
 }
