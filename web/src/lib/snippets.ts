@@ -1,5 +1,6 @@
 // Lines to paste that send a device's first reading. Device ids and tokens have no character that a shell or a URL
-// would read in its own way (ids: letters, digits, . _ : -; tokens: base64url), so nothing needs quoting.
+// would read in its own way (ids: letters, digits, . _ : -; tokens: base64url), so nothing needs quoting. The token goes
+// as bearer: in Basic credentials a colon in the id would end the user's name.
 
 export interface Snippet {
   key: 'mqtt' | 'python' | 'http';
@@ -32,13 +33,14 @@ export function snippets(id: string, token: string, location: { host: string; ho
       title: 'Python (WebSocket)',
       text: [
         ...(secure ? [`# ${fetchCa}`] : []),
-        'import asyncio, json, ssl, websockets  # pip install websockets',
+        'import asyncio, json, ssl, websockets  # websockets 14 or later',
         '',
-        `URL = "${secure ? 'wss' : 'ws'}://${user}:${token}@${location.host}/connect"`,
+        `URL = "${secure ? 'wss' : 'ws'}://${location.host}/connect/${user}"`,
+        `HEADERS = {"Authorization": "Bearer ${token}"}`,
         '',
         'async def main():',
         ...(secure ? ['    tls = ssl.create_default_context(cafile="ca.pem")'] : []),
-        `    async with websockets.connect(URL${secure ? ', ssl=tls' : ''}) as ws:`,
+        `    async with websockets.connect(URL, additional_headers=HEADERS${secure ? ', ssl=tls' : ''}) as ws:`,
         '        telemetry = {"id": 1, "method": "telemetry", "params": {"values": {"Temp": 21.5}}}',
         '        await ws.send(json.dumps(telemetry))',
         '        print(await ws.recv())  # the answer comes when the reading is safe on disk',
@@ -53,7 +55,7 @@ export function snippets(id: string, token: string, location: { host: string; ho
       title: 'curl (HTTP)',
       text: [
         ...(secure ? [fetchCa] : []),
-        `${curl} -i -u ${id}:${token} -H 'Content-Type: application/json' \\`,
+        `${curl} -i -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' \\`,
         `  -d '${reading}' ${origin}/api/v1/devices/${user}/telemetry`,
       ].join('\n'),
     },
