@@ -29,18 +29,18 @@ export function snippets(id: string, token: string, location: { host: string; ho
       ].join('\n'),
     },
     {
+      // The token is in the URL, for the option for headers has another name in each of the library's generations.
       key: 'python',
       title: 'Python (WebSocket)',
       text: [
         ...(secure ? [`# ${fetchCa}`] : []),
-        'import asyncio, json, ssl, websockets  # websockets 14 or later',
+        'import asyncio, json, ssl, websockets',
         '',
-        `URL = "${secure ? 'wss' : 'ws'}://${location.host}/connect/${user}"`,
-        `HEADERS = {"Authorization": "Bearer ${token}"}`,
+        `URL = "${secure ? 'wss' : 'ws'}://${location.host}/connect/${user}?token=${token}"`,
         '',
         'async def main():',
         ...(secure ? ['    tls = ssl.create_default_context(cafile="ca.pem")'] : []),
-        `    async with websockets.connect(URL, additional_headers=HEADERS${secure ? ', ssl=tls' : ''}) as ws:`,
+        `    async with websockets.connect(URL${secure ? ', ssl=tls' : ''}) as ws:`,
         '        telemetry = {"id": 1, "method": "telemetry", "params": {"values": {"Temp": 21.5}}}',
         '        await ws.send(json.dumps(telemetry))',
         '        print(await ws.recv())  # the answer comes when the reading is safe on disk',
