@@ -63,16 +63,17 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 		return nil, err
 	}
 	w.metrics = newMetrics(reg)
-	if err := in.readAhead(ctx); err != nil {
+	last, err := in.readAhead(ctx)
+	if err != nil {
 		return nil, err
 	}
 	for _, a := range in.arrivals.byDevice {
 		a.appended = a.received
 	}
-	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log); err != nil {
+	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log, last); err != nil {
 		return nil, err
 	}
-	w.currentRun = in.journal.run
+	w.currentRun, w.journalFull = in.journal.run, in.journal.isFull
 	gentle, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	in.stop, in.cut = stop, cut
@@ -104,14 +105,14 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	if err != nil {
 		return nil, err
 	}
-	w.position, w.runs, w.accounts = at.Position, at.Runs, accounts
+	w.position, w.saved, w.runs, w.accounts = at.Position, at.Position, at.Runs, accounts
 	in.writer = w
 	return w, nil
 }
 
 // readAhead learns from the journal, beyond the writer's position, what each device has made durable: the numbers for
-// hello's answer and the readings that are queued.
-func (in *Ingest) readAhead(ctx context.Context) error {
+// hello's answer and the readings that are queued. It returns the sequence of the journal's last envelope.
+func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 	w := in.writer
 	for device, a := range w.accounts {
 		d := in.arrivals.of(device)
@@ -122,33 +123,33 @@ func (in *Ingest) readAhead(ctx context.Context) error {
 	}
 	info, err := w.journal.Info(ctx)
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return 0, fmt.Errorf("read the journal: %w", err)
 	}
 	if info.State.LastSeq < w.position {
-		return fmt.Errorf("the journal ends at %d and the writer's progress is at %d: the data folder was put together from two states", info.State.LastSeq, w.position)
+		return 0, fmt.Errorf("the journal ends at %d and the writer's progress is at %d: the data folder was put together from two states", info.State.LastSeq, w.position)
 	}
-	if info.State.LastSeq == w.position {
-		return nil
-	}
-	messages, err := w.follow(ctx)
+	messages, pending, err := w.follow(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer messages.Stop()
+	if pending == 0 {
+		w.position = info.State.LastSeq // what lay between was taken out of the journal
+	}
 	runs := map[uint64]uint64{}
-	for seq := w.position; seq < info.State.LastSeq; {
+	for pending > 0 {
 		msg, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return fmt.Errorf("read the journal: %w", err)
+			return 0, fmt.Errorf("read the journal: %w", err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return fmt.Errorf("read the journal: %w", err)
+			return 0, fmt.Errorf("read the journal: %w", err)
 		}
-		seq = meta.Sequence.Stream
-		in.readAheadOf(msg.Data(), seq, runs)
+		pending = meta.NumPending
+		in.readAheadOf(msg.Data(), meta.Sequence.Stream, runs)
 	}
-	return nil
+	return info.State.LastSeq, nil
 }
 
 func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint64) {
@@ -176,13 +177,13 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 // lets w join that commit. It waits while the journal is behind. The error is ErrStopped, or a *wire.Error for a frame
 // that is too large for the journal.
 func (in *Ingest) Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error) {
-	return in.journal.append(device, t, receivedMs, w)
+	return in.journal.append(context.Background(), device, t, receivedMs, w)
 }
 
 // Commit appends t and returns once it is durable. When ctx ends first, t may still become durable.
 func (in *Ingest) Commit(ctx context.Context, device string, t *wire.Telemetry) error {
 	committed := make(single, 1)
-	if _, err := in.journal.append(device, t, time.Now().UnixMilli(), committed); err != nil {
+	if _, err := in.journal.append(ctx, device, t, time.Now().UnixMilli(), committed); err != nil {
 		return err
 	}
 	select {
@@ -203,17 +204,18 @@ func (in *Ingest) Durable(device, boot string) uint64 { return in.arrivals.durab
 type Status struct {
 	Journal error  // why nothing can be committed at present
 	Store   error  // why the store takes nothing at present
-	Backlog uint64 // envelopes that wait for the writer, as far as it knows
+	Backlog uint64 // envelopes that wait for the writer
 }
 
 // Status returns how journal and writer are now.
 func (in *Ingest) Status() Status {
 	in.journal.mu.Lock()
 	s := Status{Journal: in.journal.fault}
+	last := in.journal.last
 	in.journal.mu.Unlock()
 	in.writer.mu.Lock()
 	defer in.writer.mu.Unlock()
-	s.Store, s.Backlog = in.writer.fault, in.writer.backlog
+	s.Store, s.Backlog = in.writer.fault, max(last, in.writer.position)-in.writer.position
 	return s
 }
 

@@ -46,7 +46,8 @@ type journal struct {
 	open     *batch
 	spare    *batch
 	stopping bool
-	fault    error // why publishing does not succeed at present
+	fault    error  // why publishing does not succeed at present
+	last     uint64 // sequence of the last envelope that is durable
 	done     chan struct{}
 	giveUp   context.Context // ends when what could not be published is given up
 	abandon  context.CancelFunc
@@ -61,14 +62,14 @@ type batch struct {
 	waiters  []wire.Waiter
 }
 
-func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int, feed *Feed, m *metrics, log *slog.Logger) (*journal, error) {
+func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int, feed *Feed, m *metrics, log *slog.Logger, last uint64) (*journal, error) {
 	var run [8]byte
 	if _, err := rand.Read(run[:]); err != nil {
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
 	j := &journal{
 		js: js, arrivals: a, limits: cfg.Times, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
-		log: log, feed: feed, metrics: m, spare: &batch{}, done: make(chan struct{}),
+		log: log, feed: feed, metrics: m, last: last, spare: &batch{}, done: make(chan struct{}),
 	}
 	j.most = maxMessage - j.room - messageMargin
 	j.changed.L = &j.mu
@@ -91,22 +92,32 @@ func (j *journal) reuse(b *batch, gen uint64) *batch {
 func (b *batch) empty() bool { return len(b.envelope) == b.header }
 
 // take returns the open envelope once it has room. It needs mu.
-func (j *journal) take() (*batch, error) {
-	for len(j.open.envelope) >= j.room && !j.stopping {
+func (j *journal) take(ctx context.Context) (*batch, error) {
+	if len(j.open.envelope) >= j.room && ctx.Done() != nil {
+		defer context.AfterFunc(ctx, func() {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.changed.Broadcast()
+		})()
+	}
+	for len(j.open.envelope) >= j.room && !j.stopping && ctx.Err() == nil {
 		j.changed.Wait()
 	}
-	if j.stopping {
+	switch {
+	case j.stopping:
 		return nil, ErrStopped
+	case len(j.open.envelope) >= j.room:
+		return nil, ctx.Err()
 	}
 	return j.open, nil
 }
 
-// append implements devices.Sink.Append.
-func (j *journal) append(device string, t *wire.Telemetry, received int64, w wire.Waiter) (uint64, error) {
+// append implements Ingest.Append; ctx bounds how long it waits for room.
+func (j *journal) append(ctx context.Context, device string, t *wire.Telemetry, received int64, w wire.Waiter) (uint64, error) {
 	a := j.arrivals.of(device)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	b, err := j.take()
+	b, err := j.take(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -149,7 +160,7 @@ func (j *journal) refuse(device, reason string) {
 	a := j.arrivals.of(device)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	b, err := j.take()
+	b, err := j.take(context.Background())
 	if err != nil {
 		return
 	}
@@ -208,11 +219,11 @@ func (j *journal) publish(b *batch) error {
 	for {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(j.giveUp, publishTimeout)
-		_, err := j.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+		ack, err := j.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 		cancel()
 		if err == nil {
 			j.metrics.committed(time.Since(start), len(b.marks), len(sealed))
-			j.setFault(nil)
+			j.succeeded(ack.Sequence)
 			return nil
 		}
 		if j.giveUp.Err() != nil {
@@ -226,6 +237,19 @@ func (j *journal) publish(b *batch) error {
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+func (j *journal) succeeded(sequence uint64) {
+	j.mu.Lock()
+	j.last = max(j.last, sequence)
+	j.mu.Unlock()
+	j.setFault(nil)
+}
+
+func (j *journal) isFull() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return backbone.IsFull(j.fault)
 }
 
 // setFault notes whether the journal can be written, and logs when that changes.

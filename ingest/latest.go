@@ -27,23 +27,28 @@ type latestOf struct {
 
 // latestField is a Value that is boxed only when somebody asks: noting a number allocates nothing.
 type latestField struct {
-	field wire.Field // its Text is not used,
-	text  string     // this is
-	time  int64
+	time   int64
+	stored any // as the store gave it; nil: it is what was noted
+	kind   wire.FieldKind
+	number float64
+	text   string
 }
 
 func (f *latestField) set(field *wire.Field, when int64) {
-	f.field.Kind, f.field.Number, f.time = field.Kind, field.Number, when
+	f.time, f.stored, f.kind, f.number = when, nil, field.Kind, field.Number
 	if f.text != string(field.Text) {
 		f.text = string(field.Text)
 	}
 }
 
 func (f *latestField) value() Value {
-	if f.field.Kind == wire.String {
+	switch {
+	case f.stored != nil:
+		return Value{Value: f.stored, Time: f.time}
+	case f.kind == wire.String:
 		return Value{Value: f.text, Time: f.time}
 	}
-	return Value{Value: valueOf(&f.field), Time: f.time}
+	return Value{Value: valueOf(&wire.Field{Kind: f.kind, Number: f.number}), Time: f.time}
 }
 
 // note takes the fields of a reading that goes to the store.
@@ -65,22 +70,6 @@ func (l *Latest) note(device string, measurement []byte, r *wire.Reading) {
 			known.set(f, r.Time)
 		}
 	}
-}
-
-func fieldOf(v Value) *latestField {
-	f := &latestField{time: v.Time}
-	switch value := v.Value.(type) {
-	case float64:
-		f.field.Kind, f.field.Number = wire.Float, value
-	case string:
-		f.field.Kind, f.text = wire.String, value
-	case bool:
-		f.field.Kind = wire.False
-		if value {
-			f.field.Kind = wire.True
-		}
-	}
-	return f
 }
 
 // of needs mu.
@@ -116,7 +105,7 @@ func (l *Latest) Seed(device string, stored map[string]Value) {
 	d.seeded = true
 	for name, v := range stored {
 		if known := d.fields[name]; known == nil || v.Time > known.time {
-			d.fields[name] = fieldOf(v)
+			d.fields[name] = &latestField{time: v.Time, stored: v.Value}
 		}
 	}
 }

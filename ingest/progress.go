@@ -90,7 +90,7 @@ func (p *progress) put(ctx context.Context, key string, value any) error {
 // save saves what changed since it was last saved. A failure loses nothing: the next save has it all.
 func (w *writer) save(ctx context.Context) {
 	w.savedAt = time.Now()
-	if len(w.dirty) == 0 {
+	if w.saved == w.position {
 		return
 	}
 	shards := map[int]*savedShard{}
@@ -115,8 +115,8 @@ func (w *writer) save(ctx context.Context) {
 		w.log.Warn("the writer's progress was not saved; it is tried again", "err", err)
 		return
 	}
+	w.saved = w.position
 	clear(w.dirty)
-	w.purge(ctx)
 }
 
 // recentRuns bounds the runs that are remembered. Which of the older ones go does not matter: their envelopes are long

@@ -30,13 +30,14 @@ type writer struct {
 	position uint64            // the journal's sequence up to which all is accounted for
 	runs     map[uint64]uint64 // of each run of a hub, the last commit that was seen
 	fault    error             // why the store takes nothing at present
-	backlog  uint64            // envelopes that wait, as far as known
 
-	currentRun uint64 // of the journal of this process
-	work       batchWork
-	dirty      map[string]bool // devices whose account changed since it was saved
-	savedAt    time.Time
-	purgedAt   time.Time
+	currentRun  uint64      // of the journal of this process
+	journalFull func() bool // whether it waits for room
+	work        batchWork
+	dirty       map[string]bool // devices whose account changed since it was saved
+	saved       uint64          // the position that was saved last
+	savedAt     time.Time
+	purgedAt    time.Time
 }
 
 // batchWork is what the writer is about to write. Its memory is reused.
@@ -70,7 +71,7 @@ func (b *batchWork) reset() {
 
 // run writes until ctx ends. Then it finishes the batch that it has, as long as hard allows, and saves.
 func (w *writer) run(ctx, hard context.Context) error {
-	messages, err := w.follow(ctx)
+	messages, _, err := w.follow(ctx)
 	if err != nil {
 		return nil // ctx has ended, and nothing was done
 	}
@@ -87,12 +88,16 @@ func (w *writer) run(ctx, hard context.Context) error {
 		if broken != nil && ctx.Err() == nil {
 			w.log.Error("reading the journal failed; it is opened again", "err", broken)
 			messages.Stop()
-			if messages, err = w.follow(ctx); err != nil {
+			if messages, _, err = w.follow(ctx); err != nil {
 				break
 			}
 		}
-		if time.Since(w.savedAt) >= w.cfg.SaveEvery {
+		full := w.journalFull()
+		if full || time.Since(w.savedAt) >= w.cfg.SaveEvery {
 			w.save(hard)
+		}
+		if full || time.Since(w.purgedAt) >= purgeEvery {
+			w.purge(hard, full)
 		}
 	}
 	w.save(hard)
@@ -103,24 +108,24 @@ func (w *writer) run(ctx, hard context.Context) error {
 // nothing to the one who asks next: only missing heartbeats tell. They are noticed within one wait, after two of them.
 const (
 	followHeartbeat = time.Second
-	idleWait        = 10 * time.Second // must be above two heartbeats
+	idleWait        = 3 * time.Second // above two heartbeats
 )
 
-// follow opens the journal after the writer's position; it tries until that succeeds or ctx ends.
-func (w *writer) follow(ctx context.Context) (jetstream.MessagesContext, error) {
+// follow opens the journal after the writer's position, where so many envelopes are pending; it tries until that
+// succeeds or ctx ends.
+func (w *writer) follow(ctx context.Context) (messages jetstream.MessagesContext, pending uint64, err error) {
 	for {
 		consumer, err := w.journal.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.position + 1,
 			MaxResetAttempts: 1, // more of them would not end with ctx
 		})
 		if err == nil {
-			var messages jetstream.MessagesContext
 			if messages, err = consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(256, 8<<20), jetstream.PullHeartbeat(followHeartbeat)); err == nil {
-				return messages, nil
+				return messages, consumer.CachedInfo().NumPending, nil
 			}
 		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("follow the journal: %w", ctx.Err())
+			return nil, 0, fmt.Errorf("follow the journal: %w", ctx.Err())
 		}
 		w.log.Error("the journal cannot be followed", "err", err)
 		select {
@@ -140,7 +145,7 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 		switch {
 		case !deadline.IsZero():
 			wait = time.Until(deadline)
-		case len(w.dirty) > 0:
+		case w.saved != w.position:
 			wait = time.Until(w.savedAt.Add(w.cfg.SaveEvery))
 		}
 		wait = max(wait, time.Millisecond)
@@ -161,15 +166,8 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 			return err
 		}
 		w.unpack(msg.Data(), meta.Sequence.Stream)
-		w.setBacklog(meta.NumPending)
 	}
 	return nil
-}
-
-func (w *writer) setBacklog(n uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.backlog = n
 }
 
 // unpack turns one envelope into lines, verdicts and counts.
