@@ -71,7 +71,13 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 		s.deps.Ingest.Refuse(id, reason)
 		return nil, err
 	}
-	if err := s.deps.Ingest.Commit(ctx, id, &scratch.telemetry); err != nil {
+	err = s.deps.Ingest.Commit(ctx, id, &scratch.telemetry)
+	var unusable *wire.Error
+	if errors.As(err, &unusable) {
+		s.deps.Ingest.Refuse(id, unusable.Reason)
+		return nil, err
+	}
+	if err != nil {
 		s.log.WarnContext(ctx, "posted telemetry not committed", "device", id, "error", err)
 		return nil, newProblem(http.StatusServiceUnavailable, wire.ReasonStopping, "the readings are not durable; send them again").retryAfter(defaultRetry)
 	}
@@ -80,14 +86,11 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 
 // authenticateDevice returns the id of the device that the request's credentials belong to, which must be the path's.
 func (s *Server) authenticateDevice(r *http.Request, id string) (string, error) {
-	name, token, ok := r.BasicAuth()
+	shown, ok := devices.CredentialsOf(r, false)
 	if !ok {
-		name = ""
-		if token, ok = bearer(r.Header.Get("Authorization")); !ok {
-			return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN")
-		}
+		return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN")
 	}
-	d, err := s.deps.Registry.Authenticate(name, token)
+	d, err := s.deps.Registry.Authenticate(shown.Device, shown.Token)
 	switch {
 	case errors.Is(err, devices.ErrCredentials), errors.Is(err, devices.ErrNotFound):
 		return "", deviceUnauthorized("bad_credentials", "the device's credentials are wrong")

@@ -8,8 +8,8 @@ type Role string
 // The roles, from the least to the most powerful.
 const (
 	RoleViewer   Role = "viewer"   // reads everything but secrets
-	RoleOperator Role = "operator" // also sends commands and edits devices
-	RoleAdmin    Role = "admin"    // also makes and revokes credentials
+	RoleOperator Role = "operator" // also sends commands
+	RoleAdmin    Role = "admin"    // also changes devices and credentials
 )
 
 // rank orders the roles; 0 is no role at all.

@@ -162,15 +162,27 @@ func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
 		n.sayRestart()
 		return
 	}
-	c.conns[n] = true
 	c.running.Add(1)
 	c.mu.Unlock()
 	n.session = c.sessions.Attach(Attachment{Device: device.ID, Transport: TransportWSS, Remote: remote, Link: n})
+	c.add(n)
 	// The device may have been disabled, deleted or given a new token since it was asked who it is.
 	if now, ok := c.registry.Get(device.ID); !ok || !now.Enabled || now.Token != device.Token {
 		n.Close(wire.CloseRevoked, "credentials revoked")
 	}
 	go n.run()
+}
+
+// add shows the connection, which has its session now, to the sweeper and to Stop. One that came while Stop was at
+// work is told goodbye here.
+func (c *Connector) add(n *conn) {
+	c.mu.Lock()
+	c.conns[n] = true
+	stopping := c.stopping
+	c.mu.Unlock()
+	if stopping {
+		n.sayRestart()
+	}
 }
 
 // remove is the last act of a connection.

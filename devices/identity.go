@@ -17,8 +17,11 @@ func CredentialsOf(r *http.Request, query bool) (Credentials, bool) {
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return Credentials{Token: strings.TrimSpace(token)}, true
 	}
-	if device, token, ok := r.BasicAuth(); ok {
-		return Credentials{Device: device, Token: token}, true
+	if user, password, ok := r.BasicAuth(); ok {
+		// A device id may hold colons and a token never does, so the last one parts them.
+		pair := user + ":" + password
+		last := strings.LastIndexByte(pair, ':')
+		return Credentials{Device: pair[:last], Token: pair[last+1:]}, true
 	}
 	if token := r.URL.Query().Get("token"); query && token != "" {
 		return Credentials{Token: token}, true
@@ -37,7 +40,7 @@ type refusal struct {
 func (c *Connector) identify(r *http.Request) (Device, *refusal) {
 	shown, ok := CredentialsOf(r, true)
 	if !ok {
-		return Device{}, &refusal{http.StatusUnauthorized, "credentials_missing", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
+		return Device{}, &refusal{http.StatusUnauthorized, "no_credentials", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
 	}
 	path := r.PathValue("device")
 	if shown.Device == "" {
@@ -48,9 +51,9 @@ func (c *Connector) identify(r *http.Request) (Device, *refusal) {
 	case errors.Is(err, ErrDisabled):
 		return Device{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}
 	case err != nil:
-		return Device{}, &refusal{http.StatusUnauthorized, "credentials_wrong", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
+		return Device{}, &refusal{http.StatusUnauthorized, "bad_credentials", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
 	case path != "" && path != d.ID:
-		return Device{}, &refusal{http.StatusForbidden, "device_mismatch", "the path names another device than the credentials"}
+		return Device{}, &refusal{http.StatusForbidden, "wrong_device", "the path names another device than the credentials"}
 	}
 	return d, nil
 }

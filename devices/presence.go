@@ -12,15 +12,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Presence is what is known of a device's connection: of the one that it has, or of its last one.
+// Presence is what is known of a device's connection: of the one that it has, or of its last one. The end is that of
+// the last one that ended, also while the device is connected again.
 type Presence struct {
-	Online         bool      `json:"-"`
+	Online         bool      `json:"online,omitempty"`
 	Transport      string    `json:"transport,omitempty"`
 	Remote         string    `json:"remote,omitempty"`
 	ConnectedAt    time.Time `json:"connected_at,omitzero"`
 	LastSeen       time.Time `json:"last_seen,omitzero"`
-	DisconnectedAt time.Time `json:"disconnected_at,omitzero"` // zero while connected
-	Cause          string    `json:"cause,omitempty"`          // of the end
+	DisconnectedAt time.Time `json:"disconnected_at,omitzero"`
+	Cause          string    `json:"cause,omitempty"` // of the end
 	Session        uint64    `json:"session,omitempty"`
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
@@ -40,6 +41,7 @@ func (s *Sessions) Presence(device string) Presence {
 func (s *Session) presence() Presence {
 	return Presence{
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
+		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
 		Session: s.id, Firmware: s.firmware, Model: s.model,
 	}
 }
@@ -90,8 +92,8 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 			return fmt.Errorf("read presence: shard %d: %w", shard, err)
 		}
 		for device, p := range known {
-			if p.DisconnectedAt.IsZero() {
-				p.DisconnectedAt, p.Cause = p.LastSeen, causeHubStopped
+			if p.Online {
+				p.Online, p.DisconnectedAt, p.Cause = false, p.LastSeen, causeHubStopped
 			}
 			s.last[device] = p
 		}

@@ -34,6 +34,7 @@ type Session struct {
 	id        uint64
 	sessions  *Sessions
 	connected time.Time
+	before    Presence     // of the device's last session before this one
 	seen      atomic.Int64 // last sign of life, Unix ms
 	saved     int64        // seen as it was last written; guarded by sessions.mu
 

@@ -44,6 +44,8 @@ func NewSessions(log *slog.Logger) *Sessions {
 // Bind names who is told of answers. Sessions routes commands for the ledger, which needs it to be made first.
 func (s *Sessions) Bind(a Answers) { s.answers = a }
 
+const causeReplaced = "replaced by a newer connection"
+
 // Attach makes a the device's session. An older one is closed with code 4001; it has ended when Attach returns.
 func (s *Sessions) Attach(a Attachment) *Session {
 	now := time.Now()
@@ -53,6 +55,9 @@ func (s *Sessions) Attach(a Attachment) *Session {
 	s.lastID++
 	n.id = s.lastID
 	old := s.byDevice[a.Device]
+	if n.before = s.last[a.Device]; old != nil {
+		n.before.DisconnectedAt, n.before.Cause = now, causeReplaced
+	}
 	s.byDevice[a.Device] = n
 	s.change(a.Device, n.presence())
 	s.mu.Unlock()
@@ -60,7 +65,7 @@ func (s *Sessions) Attach(a Attachment) *Session {
 	s.log.Info("device connected", "device", a.Device, "session", n.id, "transport", a.Transport, "remote", a.Remote)
 	if old != nil {
 		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
-		old.Link.Close(wire.CloseReplaced, "replaced by a newer connection")
+		old.Link.Close(wire.CloseReplaced, causeReplaced)
 		s.answers.SessionEnded(a.Device, old.id)
 	}
 	return n

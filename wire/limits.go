@@ -24,13 +24,17 @@ const (
 // DefaultMeasurement is where a reading goes that names no measurement.
 const DefaultMeasurement = "telemetry"
 
-// CheckDeviceID reports whether id is 1 to 64 of [A-Za-z0-9._:-].
+// CheckDeviceID reports whether id is 1 to 64 of [A-Za-z0-9._:-], and not "." or "..", which no URL path can name (RFC
+// 3986 section 5.2.4).
 func CheckDeviceID(id string) error {
 	if id == "" {
 		return fmt.Errorf("a device id is empty; it is 1 to %d of A-Z a-z 0-9 . _ : -", MaxDeviceID)
 	}
 	if len(id) > MaxDeviceID {
 		return fmt.Errorf("a device id of %d bytes is longer than %d", len(id), MaxDeviceID)
+	}
+	if id == "." || id == ".." {
+		return fmt.Errorf("device id %q cannot stand in a URL", id)
 	}
 	for i := range len(id) {
 		switch c := id[i]; {

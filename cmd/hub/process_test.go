@@ -109,14 +109,14 @@ func startHub(t *testing.T, data string, args ...string) *hubProcess {
 
 var announced = regexp.MustCompile(`(https|mqtts)://(\S+)`)
 
-// command wraps the hub's command line, such as in strace's.
+// start starts the hub on these addresses, under wrap's command line if there is one.
 func (h *hubProcess) start(listen, mqtt string, wrap ...string) {
 	h.t.Helper()
 	line := append(wrap, append([]string{program(h.t, "hub"), "--data", h.data, "--listen", listen, "--mqtt-listen", mqtt}, h.args...)...)
 	h.cmd = exec.Command(line[0], line[1:]...)
 	h.stderr = &tail{}
 	h.cmd.Stderr = h.stderr
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	stdout, err := h.cmd.StdoutPipe()
 	if err != nil {
 		h.t.Fatal(err)
@@ -157,8 +157,9 @@ func (h *hubProcess) again() {
 
 // kill ends the hub as a power cut would, but for the page cache.
 func (h *hubProcess) kill() {
-	_ = h.cmd.Process.Kill()
 	if h.ended != nil {
+		// The whole group: what traces the hub, and the hub.
+		_ = syscall.Kill(-h.cmd.Process.Pid, syscall.SIGKILL)
 		<-h.ended
 		h.ended = nil
 	}
