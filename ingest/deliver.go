@@ -45,13 +45,17 @@ const (
 	storeLongestPause = 15 * time.Second
 )
 
+// errLeft says that the hub stops while the store takes nothing.
+var errLeft = errors.New("the batch is left in the journal")
+
 // deliver writes the batch, sets aside what the store rejects, and moves the position. It returns an error only when
-// hard ends before the store has taken the batch: then nothing of it counts, and it is read again after the restart.
-func (w *writer) deliver(hard context.Context) error {
+// hard ends before the store has taken the batch, or ctx has ended and the store takes nothing: then nothing of it
+// counts, and it is read again after the restart.
+func (w *writer) deliver(ctx, hard context.Context) error {
 	b := &w.work
 	if len(b.points) > 0 {
 		start := time.Now()
-		if err := w.write(hard, b.points, 0); err != nil {
+		if err := w.write(ctx, hard, b.points, 0); err != nil {
 			return err
 		}
 		w.metrics.stored(time.Since(start), len(b.points))
@@ -72,9 +76,9 @@ func (w *writer) deliver(hard context.Context) error {
 
 // write writes the lines of points, which begin at from in the batch's lines. Where the store rejects some of them it
 // halves, until the bad ones are found and all others are stored.
-func (w *writer) write(hard context.Context, points []point, from int) error {
+func (w *writer) write(ctx, hard context.Context, points []point, from int) error {
 	lines := w.work.lines[from:points[len(points)-1].end]
-	err := w.try(hard, lines)
+	err := w.try(ctx, hard, lines)
 	var rejected *RejectedError
 	var tooLarge *TooLargeError
 	switch {
@@ -91,16 +95,16 @@ func (w *writer) write(hard context.Context, points []point, from int) error {
 		return nil
 	case errors.As(err, &rejected), errors.As(err, &tooLarge):
 		half := len(points) / 2
-		if err := w.write(hard, points[:half], from); err != nil {
+		if err := w.write(ctx, hard, points[:half], from); err != nil {
 			return err
 		}
-		return w.write(hard, points[half:], points[half-1].end)
+		return w.write(ctx, hard, points[half:], points[half-1].end)
 	}
 	return err
 }
 
-// try writes lines until the store takes or rejects them, or hard ends.
-func (w *writer) try(hard context.Context, lines []byte) error {
+// try writes lines until the store takes or rejects them, a try fails after ctx has ended, or hard ends.
+func (w *writer) try(ctx, hard context.Context, lines []byte) error {
 	pause := storeFirstPause
 	for {
 		err := w.store.Write(hard, lines)
@@ -113,6 +117,9 @@ func (w *writer) try(hard context.Context, lines []byte) error {
 		if hard.Err() != nil {
 			return fmt.Errorf("write to the store: %w; it waits in the journal", errors.Join(hard.Err(), err))
 		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("write to the store: %w: %w", errLeft, err)
+		}
 		w.setFault(err)
 		w.metrics.retries.Inc()
 		wait := pause/2 + rand.N(pause)
@@ -122,7 +129,7 @@ func (w *writer) try(hard context.Context, lines []byte) error {
 		}
 		select {
 		case <-time.After(wait):
-		case <-hard.Done():
+		case <-ctx.Done(): // one try more
 		}
 		pause = min(2*pause, storeLongestPause)
 	}

@@ -98,7 +98,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	}
 	w := &writer{
 		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
-		quarantine: &quarantine{js: js, stream: aside}, progress: &progress{kv: kv},
+		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, progress: &progress{kv: kv},
 		dirty: map[string]bool{}, savedAt: time.Now(),
 	}
 	at, accounts, err := w.progress.load(ctx)

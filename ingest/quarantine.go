@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +23,7 @@ type Quarantined struct {
 	Boot     string    `json:"boot,omitempty"`
 	Seq      uint64    `json:"seq,omitempty"`
 	Received time.Time `json:"received"`
-	Frame    string    `json:"frame"` // the reading as it came (JSON), or the line that the store rejected
+	Frame    string    `json:"-"` // the reading as it came (JSON), or the line that the store rejected
 
 	at asideKey
 }
@@ -34,21 +35,55 @@ const reasonDamaged = "damaged"
 // of it. One that is set aside again after a crash is recognized by it.
 type asideKey struct{ sequence, reading uint64 }
 
+// quarantine keeps each reading as one message: Frame is its data, the rest a header. So a frame that the journal took
+// always fits, whatever is in it.
 type quarantine struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
+	most   int // bytes of the largest frame
+}
+
+// quarantineHeader names the header that says whose a frame is and why it is here, as JSON.
+const quarantineHeader = "Hub-Quarantined"
+
+// longestMessage bounds the store's words, in bytes; the journal's margin leaves room for them.
+const longestMessage = 1 << 10
+
+// message returns the message that keeps r.
+func (q *quarantine) message(r Quarantined) (*nats.Msg, error) {
+	r.Message = clip(r.Message, longestMessage)
+	if len(r.Frame) > q.most { // a line can be longer than the readings that it was made from
+		r.Message = clip(fmt.Sprintf("of %d bytes the first %d are kept; %s", len(r.Frame), q.most, r.Message), longestMessage)
+		r.Frame = clip(r.Frame, q.most)
+	}
+	about, err := json.Marshal(&r)
+	if err != nil {
+		return nil, fmt.Errorf("encode a quarantined reading: %w", err)
+	}
+	msg := nats.NewMsg(backbone.QuarantineSubject)
+	msg.Data = []byte(r.Frame)
+	msg.Header.Set(quarantineHeader, string(about))
+	return msg, nil
+}
+
+// clip cuts text to most bytes, and not within a character.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "")
 }
 
 // put keeps what was set aside; it tries until that succeeds or hard ends.
 func (q *quarantine) put(hard context.Context, aside []Quarantined) error {
 	for i := range aside {
-		data, err := json.Marshal(&aside[i])
+		msg, err := q.message(aside[i])
 		if err != nil {
-			return fmt.Errorf("encode a quarantined reading: %w", err)
+			return err
 		}
 		id := fmt.Sprintf("%d-%d", aside[i].at.sequence, aside[i].at.reading)
 		for pause := firstPause; ; pause = min(2*pause, longestPause) {
-			_, err = q.js.PublishMsg(hard, &nats.Msg{Subject: backbone.QuarantineSubject, Data: data}, jetstream.WithMsgID(id))
+			_, err = q.js.PublishMsg(hard, msg, jetstream.WithMsgID(id))
 			if err == nil {
 				break
 			}
@@ -82,8 +117,8 @@ func (q *quarantine) list(ctx context.Context, before uint64, limit int) (items 
 		if err != nil {
 			return nil, 0, fmt.Errorf("read the quarantine: %w", err)
 		}
-		item := Quarantined{ID: id}
-		if err := json.Unmarshal(msg.Data, &item); err != nil {
+		item := Quarantined{ID: id, Frame: string(msg.Data)}
+		if err := json.Unmarshal([]byte(msg.Header.Get(quarantineHeader)), &item); err != nil {
 			return nil, 0, fmt.Errorf("read the quarantine: item %d: %w", id, err)
 		}
 		items = append(items, item)

@@ -81,7 +81,12 @@ func (w *writer) run(ctx, hard context.Context) error {
 		// What was unpacked has been judged, so it is delivered even when the next could not be read: read again, its
 		// readings would pass for duplicates.
 		if w.work.last > w.position {
-			if err := w.deliver(hard); err != nil {
+			err := w.deliver(ctx, hard)
+			if errors.Is(err, errLeft) {
+				w.log.Warn("the store takes nothing; what it lacks is in the journal and goes on after the next start", "err", err)
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		}
