@@ -329,4 +329,6 @@ func countLines(lines []string, part string) (n int) {
 	return n
 }
 
-func joinLines(lines []string) string { return string(bytes.TrimSpace([]byte(strings.Join(lines, "\n")))) }
+func joinLines(lines []string) string {
+	return string(bytes.TrimSpace([]byte(strings.Join(lines, "\n"))))
+}
