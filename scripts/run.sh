@@ -31,7 +31,7 @@ trap 'exit 143' TERM
 mkdir -p "$data"
 log="$data/hub.log"
 echo "starting the hub, its log is $log"
-bin/hub --data "$data" --listen "$listen" --mqtt-listen "$mqtt_listen" 2>>"$log" &
+bin/hub --data "$data" --listen "$listen" --mqtt-listen "$mqtt_listen" >>"$log" 2>&1 &
 hub=$!
 
 # Ready or not within a minute; a hub that has ended has said why.

@@ -89,7 +89,7 @@ func TestQueriesReachTheHub(t *testing.T) {
 	})
 	for want, args := range map[string][]string{
 		"/api/v1/devices?limit=1000&online=false&q=no&tag=hall":                                 {"devices", "ls", "--offline", "--tag", "hall", "-q", "no"},
-		"/api/v1/devices/a:b/telemetry?every=5m&fields=T%2CH&fn=mean&from=-1h&limit=20&to=1234": {"history", "a:b", "--fields", "T,H", "--from=-1h", "--to", "1234", "--every", "5m", "-n", "20"},
+		"/api/v1/devices/a:b/telemetry?every=5m&fields=T%2CH&fn=mean&from=-1h&limit=20&to=1234": {"history", "a:b", "--fields", "T,H", "--from", "-1h", "--to", "1234", "--every", "5m", "-n", "20"},
 		"/api/v1/commands?device=d1&limit=50&state=unknown":                                     {"commands", "ls", "d1", "--state", "unknown"},
 		"/api/v1/audit?device=d1":                                                               {"audit", "d1"},
 	} {

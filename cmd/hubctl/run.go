@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	if err != nil {
 		return finish(err, stderr, true)
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(joinRelativeTimes(args))
 	if errors.Is(err, errHelp) {
 		return exitOK
 	}
@@ -105,6 +105,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 	}
 	defer a.close()
 	return finish(parsed.Run(a), stderr, a.hasToken)
+}
+
+// joinRelativeTimes writes "--from -1h" as "--from=-1h": for kong, what begins with a hyphen is a flag.
+func joinRelativeTimes(args []string) []string {
+	var joined []string
+	for i := 0; i < len(args); i++ {
+		next := ""
+		if i+1 < len(args) {
+			next = args[i+1]
+		}
+		if (args[i] == "--from" || args[i] == "--to") && len(next) > 1 && next[0] == '-' && next[1] >= '0' && next[1] <= '9' {
+			joined = append(joined, args[i]+"="+next)
+			i++
+			continue
+		}
+		joined = append(joined, args[i])
+	}
+	return joined
 }
 
 // dial makes the client; a second call makes it anew, from the files as they are by then.
