@@ -75,6 +75,9 @@ func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink,
 			WriteBufferPool: &sync.Pool{},
 			// The credentials are in the request itself, never in a cookie: a foreign page cannot borrow them.
 			CheckOrigin: func(*http.Request) bool { return true },
+			Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+				(&refusal{status, "bad_handshake", reason.Error()}).write(w)
+			},
 		},
 	}
 	c.running.Add(1)
@@ -91,7 +94,10 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var protocol string
 	if no == nil {
-		protocol, no = chooseSubprotocol(websocket.Subprotocols(r))
+		protocol, no = chooseSubprotocol(offered(r))
+	}
+	if no == nil {
+		no = c.checkOpen(w)
 	}
 	if no != nil {
 		c.log.Info("connection refused", "device", r.PathValue("device"), "remote", r.RemoteAddr, "reason", no.reason)
@@ -110,8 +116,23 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.start(device, ws, r.RemoteAddr)
 }
 
+// checkOpen refuses who comes while the hub stops, and says when to come back.
+func (c *Connector) checkOpen(w http.ResponseWriter) *refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopping {
+		return nil
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(restartDelay().Seconds())))
+	return &refusal{http.StatusServiceUnavailable, wire.ReasonStopping, "the hub stops or restarts"}
+}
+
 // checkUpgrade refuses what is no WebSocket handshake of version 13 (RFC 6455 section 4.2, 4.4).
 func checkUpgrade(w http.ResponseWriter, r *http.Request) *refusal {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		return &refusal{http.StatusMethodNotAllowed, "method", "the handshake of a WebSocket is a GET"}
+	}
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
@@ -122,6 +143,18 @@ func checkUpgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		return &refusal{http.StatusUpgradeRequired, "websocket_version", "Sec-WebSocket-Version is " + strconv.Quote(v) + "; the hub speaks 13"}
 	}
 	return nil
+}
+
+// offered returns the subprotocols of all header lines: several are one list (RFC 6455 section 11.3.4).
+func offered(r *http.Request) (all []string) {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
 }
 
 // chooseSubprotocol takes the first that the client offers and the hub speaks. (gorilla's own choice is in the
@@ -157,9 +190,10 @@ func (n *refusal) write(w http.ResponseWriter) {
 func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
 	n := newConn(c, device.ID, ws)
 	c.mu.Lock()
-	if c.stopping {
+	if c.stopping { // since it was asked, before the upgrade
 		c.mu.Unlock()
 		n.sayRestart()
+		n.out.dismiss()
 		return
 	}
 	c.running.Add(1)

@@ -43,9 +43,7 @@ func (c *Connector) identify(r *http.Request) (Device, *refusal) {
 		return Device{}, &refusal{http.StatusUnauthorized, "no_credentials", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
 	}
 	path := r.PathValue("device")
-	if shown.Device == "" {
-		shown.Device = path
-	}
+	// A token alone says whose it is; the path is compared afterwards, so that a right token at a wrong path is told so.
 	d, err := c.registry.Authenticate(shown.Device, shown.Token)
 	switch {
 	case errors.Is(err, ErrDisabled):

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -226,6 +227,25 @@ func (o *outbox) goodbye() error {
 		return err
 	}
 	return errGoodbye
+}
+
+// dismiss ends a connection that nobody reads, once its goodbye is written.
+func (o *outbox) dismiss() {
+	o.mu.Lock()
+	for o.writing {
+		o.changed.Wait()
+	}
+	o.mu.Unlock()
+	linger(o.conn.ws)
+	o.conn.ws.Close()
+}
+
+// linger reads past what the device still sends, until it closes or closeWait is over: closing a socket that holds
+// unread bytes resets it, and the device would lose our close frame (RFC 1122 section 4.2.2.13).
+func linger(ws *websocket.Conn) {
+	if ws.SetReadDeadline(time.Now().Add(closeWait)) == nil {
+		_, _ = io.CopyN(io.Discard, ws.NetConn(), 4*wire.HardMaxFrame) // any end is as good
+	}
 }
 
 // end is called when reading has ended with err. It closes the socket, returns when the writer has ended too, and says
