@@ -72,8 +72,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 		return nil, err
 	}
 	err = s.deps.Ingest.Commit(ctx, id, &scratch.telemetry)
-	var unusable *wire.Error
-	if errors.As(err, &unusable) {
+	if unusable, ok := errors.AsType[*wire.Error](err); ok {
 		s.deps.Ingest.Refuse(id, unusable.Reason)
 		return nil, err
 	}

@@ -50,8 +50,7 @@ type Backbone struct {
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Backbone, error) {
 	b := &Backbone{}
 	if err := b.open(ctx, cfg, log); err != nil {
-		b.Close()
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -22,13 +23,12 @@ func (l *stopList) add(name string, stop func(ctx context.Context) error) {
 	l.entries = append(l.entries, stopEntry{name, stop})
 }
 
-// run closes everything within budget, goes on after a failure, and joins the errors.
+// run closes everything within budget, which is not cut short by the context that asked for the stop; goes on after a failure, and joins the errors.
 func (l *stopList) run(budget time.Duration, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), budget)
 	defer cancel()
 	var errs []error
-	for i := len(l.entries) - 1; i >= 0; i-- {
-		e := l.entries[i]
+	for _, e := range slices.Backward(l.entries) {
 		start := time.Now()
 		err := e.stop(ctx)
 		log.Debug("stopped", "part", e.name, "took", time.Since(start).Round(time.Millisecond), "err", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"math"
 	"net/http"
@@ -39,13 +38,12 @@ func roomMeans(t *testing.T) map[string]float64 {
 	sums, counts := map[string]float64{}, map[string]float64{}
 	for _, path := range roomFiles(t) {
 		location := strings.TrimPrefix(filepath.Base(path), "room_climate-location_")[:1]
-		f, err := os.Open(path)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			columns := strings.Split(lines.Text(), ",")
+		for line := range strings.Lines(string(text)) {
+			columns := strings.Split(line, ",")
 			temp, err := strconv.ParseFloat(strings.TrimSpace(columns[4]), 64)
 			if err != nil {
 				t.Fatal(err)
