@@ -24,10 +24,10 @@ type conn struct {
 	session *Session
 
 	// Owned by the reader.
-	boot     string // numbering of readings that name none
-	lastSeq  uint64 // of boot, the highest that came
-	acksFor  bool   // the device wants hub.ack{count} for frames without seq
-	bad      int    // unusable frames within the minute since badSince
+	numbers  numbering // of readings that name none
+	before   numbering // the one before: a device may send its old queue between new readings
+	acksFor  bool      // the device wants hub.ack{count} for frames without seq
+	bad      int       // unusable frames within the minute since badSince
 	badSince time.Time
 	greeted  bool // a frame came: commands may be sent
 

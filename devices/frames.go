@@ -75,7 +75,8 @@ func (n *conn) hello(f wire.Frame) error {
 		w.Ack = n.hub.sink.Durable(n.device, h.Boot)
 	}
 	if h.KeepaliveS > 0 {
-		n.keepalive.Store(int64(min(max(time.Duration(h.KeepaliveS)*time.Second, minKeepalive), maxKeepalive)))
+		asked := time.Duration(min(h.KeepaliveS, int(maxKeepalive/time.Second))) * time.Second
+		n.keepalive.Store(int64(max(asked, minKeepalive)))
 	}
 	w.KeepaliveS = int(time.Duration(n.keepalive.Load()).Seconds())
 	n.answer(f.ID, w)

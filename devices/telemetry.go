@@ -9,12 +9,22 @@ import (
 	"telemetryhub/wire"
 )
 
+// numbering is how far a boot's numbers came.
+type numbering struct {
+	boot string
+	last uint64 // the highest that the journal took
+}
+
 // number makes boot the numbering of what follows.
 func (n *conn) number(boot string) {
-	if n.boot == boot {
+	if n.numbers.boot == boot {
 		return
 	}
-	n.boot, n.lastSeq = boot, n.hub.sink.Durable(n.device, boot)
+	next := numbering{boot, n.hub.sink.Durable(n.device, boot)}
+	if n.before.boot == boot { // its last readings may not be durable yet
+		next.last = max(next.last, n.before.last)
+	}
+	n.before, n.numbers = n.numbers, next
 }
 
 // take gives decoded readings to the sink; id is that of the request, nil if it was none. It returns when they are in
@@ -22,15 +32,17 @@ func (n *conn) number(boot string) {
 func (n *conn) take(s *scratch, id []byte) {
 	t := &s.telemetry
 	if t.Boot == nil {
-		t.Boot = []byte(n.boot)
-	} else if string(t.Boot) != n.boot {
+		t.Boot = []byte(n.numbers.boot)
+	} else {
 		n.number(string(t.Boot))
 	}
-	p := pending{id: append([]byte(nil), id...), boot: n.boot}
-	var gap wire.Notice
+	p := pending{id: append([]byte(nil), id...), boot: n.numbers.boot, held: true}
+	last := t.Seq + uint64(len(t.Readings)) - 1
 	if t.Seq > 0 {
-		p.seq = t.Seq + uint64(len(t.Readings)) - 1
-		gap = n.gap(t.Seq, p.seq)
+		p.seq = last
+		if p.boot != "" {
+			p.seq = max(last, n.numbers.last) // what came before is durable with it or earlier: the ack never goes back
+		}
 	} else if n.acksFor && id == nil {
 		p.counts = true
 	}
@@ -44,8 +56,9 @@ func (n *conn) take(s *scratch, id []byte) {
 		return
 	}
 	// What is missing or set aside is told before the ack that passes it.
-	if gap.Code != "" {
-		n.notice(gap)
+	if t.Seq > 0 && p.boot != "" {
+		n.tellGap(t.Seq)
+		n.numbers.last = p.seq
 	}
 	n.tellFlaws(t)
 	n.acks.release()
@@ -64,16 +77,14 @@ func (n *conn) notTaken(id []byte, err error) {
 	}
 }
 
-// gap notes the numbers from first to last and returns the notice of those between them and what came before.
-func (n *conn) gap(first, last uint64) (notice wire.Notice) {
-	if n.boot != "" && first > n.lastSeq+1 {
-		notice = wire.Notice{
-			Code: wire.ReasonSeqGap, From: n.lastSeq + 1, To: first - 1,
-			Message: fmt.Sprintf("readings %d to %d of boot %s never reached the hub", n.lastSeq+1, first-1, n.boot),
-		}
+// tellGap names the numbers between what came and first.
+func (n *conn) tellGap(first uint64) {
+	if from := n.numbers.last + 1; from < first {
+		n.notice(wire.Notice{
+			Code: wire.ReasonSeqGap, From: from, To: first - 1,
+			Message: fmt.Sprintf("readings %d to %d of boot %s never reached the hub", from, first-1, n.numbers.boot),
+		})
 	}
-	n.lastSeq = max(n.lastSeq, last)
-	return notice
 }
 
 func (n *conn) notice(notice wire.Notice) {
@@ -106,7 +117,6 @@ type acks struct {
 	joined    uint64 // the last commit joined
 	committed uint64 // the last commit that is durable
 	count     uint64 // durable frames without seq
-	held      bool   // the reader has not yet told what comes before the ack
 }
 
 // pending is one frame that waits for its commit.
@@ -114,14 +124,15 @@ type pending struct {
 	gen    uint64
 	id     []byte
 	boot   string
-	seq    uint64 // of its last reading
+	seq    uint64 // to be acked
 	counts bool   // in hub.ack{count}
+	held   bool   // the reader has not yet told what comes before the ack
 }
 
 func (a *acks) expect(p pending) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.expected, a.held = p, true
+	a.expected = p
 }
 
 // Join implements wire.Waiter.
@@ -144,23 +155,23 @@ func (a *acks) Committed(gen uint64, err error) {
 		return
 	}
 	a.committed = gen
-	if !a.held {
-		a.tell()
-	}
+	a.tell()
 }
 
 // release says that the reader has told all that must be told before the ack.
 func (a *acks) release() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.held = false
+	for i := range a.waiting {
+		a.waiting[i].held = false
+	}
 	a.tell()
 }
 
 // tell needs mu.
 func (a *acks) tell() {
 	done := 0
-	for done < len(a.waiting) && a.waiting[done].gen <= a.committed {
+	for done < len(a.waiting) && a.waiting[done].gen <= a.committed && !a.waiting[done].held {
 		done++
 	}
 	if done == 0 {
