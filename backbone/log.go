@@ -11,15 +11,19 @@ type serverLog struct{ log *slog.Logger }
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats says", "words", fmt.Sprintf(format, v...))
 }
+
 func (l *serverLog) Debugf(format string, v ...any) {
 	l.log.Debug("nats says", "words", fmt.Sprintf(format, v...))
 }
+
 func (l *serverLog) Tracef(format string, v ...any) {
 	l.log.Debug("nats says", "words", fmt.Sprintf(format, v...))
 }
+
 func (l *serverLog) Warnf(format string, v ...any) {
 	l.log.Warn("nats says", "words", fmt.Sprintf(format, v...))
 }
+
 func (l *serverLog) Errorf(format string, v ...any) {
 	l.log.Error("nats says", "words", fmt.Sprintf(format, v...))
 }

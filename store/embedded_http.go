@@ -104,7 +104,8 @@ func (e *engine) serveQuery(request *http.Request) (*http.Response, error) {
 func (e *engine) execute(request *http.Request, parsed *influxql.Query) ([]*query.Result, error) {
 	ctx := request.Context()
 	closing := make(chan struct{})
-	defer context.AfterFunc(ctx, func() { close(closing) })()
+	stop := context.AfterFunc(ctx, func() { close(closing) })
+	defer stop()
 	var results []*query.Result
 	for r := range e.query.ExecuteQuery(parsed, query.ExecutionOptions{
 		Database:         embeddedDB,

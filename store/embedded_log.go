@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -24,7 +25,7 @@ func (engineLog) Enabled(level zapcore.Level) bool { return level >= zapcore.Inf
 
 // With implements zapcore.Core.
 func (e engineLog) With(fields []zapcore.Field) zapcore.Core {
-	return engineLog{e.log, append(e.attrs[:len(e.attrs):len(e.attrs)], fields...)}
+	return engineLog{e.log, append(slices.Clip(e.attrs), fields...)}
 }
 
 // Check implements zapcore.Core.
@@ -49,7 +50,7 @@ func (e engineLog) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		return nil
 	}
 	facts := zapcore.NewMapObjectEncoder()
-	for _, f := range append(e.attrs[:len(e.attrs):len(e.attrs)], fields...) {
+	for _, f := range append(slices.Clip(e.attrs), fields...) {
 		f.AddTo(facts)
 	}
 	attrs := make([]slog.Attr, 0, len(facts.Fields)+1)

@@ -142,9 +142,12 @@ func TestNamesAreNoStatements(t *testing.T) {
 		write(t, s, fmt.Sprintf("telemetry,device=secret x=42 %d", t0))
 		for _, attack := range attacks {
 			for _, q := range []store.Query{
-				{Device: attack}, {Device: attack, Fn: "count"},
-				{Device: "secret", Fields: []string{attack}}, {Device: "secret", Fields: []string{attack}, Fn: "count"},
-				{Device: "secret", Measurement: attack}, {Device: "secret", Measurement: attack, Fn: "count"},
+				{Device: attack},
+				{Device: attack, Fn: "count"},
+				{Device: "secret", Fields: []string{attack}},
+				{Device: "secret", Fields: []string{attack}, Fn: "count"},
+				{Device: "secret", Measurement: attack},
+				{Device: "secret", Measurement: attack, Fn: "count"},
 			} {
 				wantRows(t, read(t, s, q))
 			}

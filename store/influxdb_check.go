@@ -39,12 +39,10 @@ func (s *Store) checkServer(ctx context.Context) error {
 func (s *Store) checkDatabase(ctx context.Context) error {
 	ask := "SHOW RETENTION POLICIES ON " + quoteName(s.place.db)
 	results, err := s.run(ctx, ask)
-	var config *ConfigError
-	if errors.As(err, &config) && config.Status == 0 {
+	if config, ok := errors.AsType[*ConfigError](err); ok && config.Status == 0 {
 		create := "CREATE DATABASE " + quoteName(s.place.db)
 		if _, err := s.run(ctx, create); err != nil {
-			var later *RetryError
-			if errors.As(err, &later) {
+			if _, later := errors.AsType[*RetryError](err); later {
 				return err
 			}
 			return &ConfigError{
@@ -112,8 +110,7 @@ func (s *Store) checkMapping(ctx context.Context) error {
 		"bucketID": bucket, "orgID": org, "database": s.place.db, "retention_policy": policy, "default": true,
 	}
 	if _, err := s.ask(ctx, http.MethodPost, "api/v2/dbrps", mapping, nil); err != nil {
-		var later *RetryError
-		if errors.As(err, &later) {
+		if _, later := errors.AsType[*RetryError](err); later {
 			return err
 		}
 		return &ConfigError{

@@ -28,7 +28,7 @@ func Binary(ctx context.Context) (string, error) {
 	}
 	folder, err := installFolder(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%w (%v)", ErrMissing, err)
+		return "", fmt.Errorf("%w (%w)", ErrMissing, err)
 	}
 	path := filepath.Join(folder, name)
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
@@ -39,7 +39,7 @@ func Binary(ctx context.Context) (string, error) {
 	install.Dir = os.TempDir()
 	install.Env = append(os.Environ(), "CGO_ENABLED=0", "GOBIN="+folder)
 	if out, err := install.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w (%v: %s)", ErrMissing, err, lastLine(out))
+		return "", fmt.Errorf("%w (%w: %s)", ErrMissing, err, lastLine(out))
 	}
 	return path, nil
 }
