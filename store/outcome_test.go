@@ -90,7 +90,7 @@ func TestAnswersToAWriteHaveOneMeaningEach(t *testing.T) {
 }
 
 // wantOutcome compares the type and the part that the caller acts on.
-func wantOutcome(t *testing.T, got, want error) { //nolint:errorlint // the table holds the bare types
+func wantOutcome(t *testing.T, got, want error) {
 	t.Helper()
 	if reflect.TypeOf(got) != reflect.TypeOf(want) {
 		t.Fatalf("got %T (%v), want %T", got, got, want)
