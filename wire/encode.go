@@ -67,6 +67,8 @@ type Notice struct {
 	Message    string
 	Seq        uint64
 	From, To   uint64
+	Limit      uint64
+	Value      uint64 // what was over the limit
 	RetryAfter time.Duration
 }
 
@@ -79,7 +81,7 @@ func AppendNotice(dst []byte, n Notice) []byte {
 	for _, number := range [...]struct {
 		name  string
 		value uint64
-	}{{"seq", n.Seq}, {"from", n.From}, {"to", n.To}, {"retry_after_ms", uint64(max(0, n.RetryAfter.Milliseconds()))}} {
+	}{{"seq", n.Seq}, {"from", n.From}, {"to", n.To}, {"limit", n.Limit}, {"value", n.Value}, {"retry_after_ms", uint64(max(0, n.RetryAfter.Milliseconds()))}} {
 		if number.value > 0 {
 			dst = append(dst, ',', '"')
 			dst = append(dst, number.name...)

@@ -53,6 +53,10 @@ var encodings = []struct {
 		request(object{"method": "hub.notice", "params": object{"code": "seq_gap", "message": "numbers 3 to 5 never reached the hub", "seq": 7., "from": 3., "to": 5., "retry_after_ms": 1500.}}),
 	},
 	{
+		"notice_limit", wire.AppendNotice(nil, wire.Notice{Code: wire.ReasonTooLarge, Message: "read past", Limit: 65536, Value: 65537}),
+		request(object{"method": "hub.notice", "params": object{"code": "frame_too_large", "message": "read past", "limit": 65536., "value": 65537.}}),
+	},
+	{
 		"notice_bare", wire.AppendNotice(nil, wire.Notice{Code: wire.ReasonTooLarge, Message: "\"\x00", RetryAfter: -time.Hour}),
 		request(object{"method": "hub.notice", "params": object{"code": "frame_too_large", "message": "\"\x00"}}),
 	},
