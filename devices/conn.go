@@ -106,6 +106,9 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 		return err
 	}
 	n.session.Touch()
+	if n.out.over() {
+		return nil // after our close frame nothing counts (RFC 6455 section 5.5.1): it would not be acked
+	}
 	if !n.greeted {
 		n.greeted = true
 		defer n.out.ready()
@@ -122,10 +125,11 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 		n.handle(s)
 	}
 	n.waitOutbox()
-	return n.flood()
+	n.flood()
+	return nil
 }
 
-// fill reads the frame into s; of one that is too large it keeps nothing and returns its size.
+// fill reads the frame into s and returns its size; of one that is too large it keeps nothing.
 func (n *conn) fill(s *scratch, r io.Reader) (size int64, err error) {
 	s.frame = s.frame[:0]
 	for {
@@ -133,17 +137,20 @@ func (n *conn) fill(s *scratch, r io.Reader) (size int64, err error) {
 			s.frame = append(s.frame, 0)[:len(s.frame)]
 		}
 		m, err := r.Read(s.frame[len(s.frame):cap(s.frame)])
-		s.frame = s.frame[:len(s.frame)+m]
+		size += int64(m)
 		if errors.Is(err, io.EOF) {
-			return int64(len(s.frame)), nil
+			s.frame = s.frame[:len(s.frame)+m]
+			return size, nil
 		}
 		if err != nil {
 			return 0, err
 		}
-		if len(s.frame) > n.hub.cfg.MaxFrame {
-			rest, err := io.Copy(io.Discard, r)
-			return int64(len(s.frame)) + rest, err
+		if size <= int64(n.hub.cfg.MaxFrame) {
+			s.frame = s.frame[:len(s.frame)+m]
+		} else {
+			s.frame = s.frame[:0]
 		}
+		n.session.Touch() // on a slow line a frame takes minutes
 	}
 }
 
@@ -164,14 +171,10 @@ const (
 	floodWindow = time.Minute
 )
 
-var errFlood = errors.New("too many unusable frames")
-
-func (n *conn) flood() error {
-	if n.bad < floodFrames {
-		return nil
+func (n *conn) flood() {
+	if n.bad >= floodFrames {
+		n.Close(wire.ClosePolicy, fmt.Sprintf("%s: %d unusable frames within %s", wire.ReasonTelemetryFlood, n.bad, floodWindow))
 	}
-	n.Close(wire.ClosePolicy, fmt.Sprintf("%d unusable frames within %s", n.bad, floodWindow))
-	return errFlood
 }
 
 // refuse answers a frame that cannot be used and counts it.
@@ -184,7 +187,7 @@ func (n *conn) refuse(id []byte, e *wire.Error) {
 	n.bad++
 	n.out.frame(func(dst []byte) []byte {
 		if id == nil && e.Reason == wire.ReasonTooLarge {
-			return wire.AppendNotice(dst, wire.Notice{Code: e.Reason, Message: e.Message})
+			return wire.AppendNotice(dst, wire.Notice{Code: e.Reason, Message: e.Message, Limit: uint64(e.Limit), Value: uint64(e.Value)})
 		}
 		return wire.AppendError(dst, id, e)
 	})
@@ -226,8 +229,6 @@ func causeOf(err error) string {
 		return fmt.Sprintf("the device closed: %d %s", closed.Code, closed.Text)
 	case errors.Is(err, websocket.ErrReadLimit):
 		return fmt.Sprintf("a frame over %d bytes", wire.HardMaxFrame)
-	case errors.Is(err, errFlood):
-		return errFlood.Error()
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return "timed out"
 	case errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -69,6 +69,7 @@ func (n *conn) hello(f wire.Frame) error {
 	}
 	n.session.Describe(h.Firmware, h.Model)
 	n.acksFor = h.Ack
+	n.out.limit(h.MaxFrame)
 	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame}
 	if h.Boot != "" {
 		n.number(h.Boot)

@@ -2,7 +2,9 @@ package devices
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 const (
 	outboxFull = 64 << 10
 	outboxMost = 1 << 20
+	heldMost   = 1000 // commands that wait for the device to be ready
 )
 
 // readyAfter is when a device that has said nothing is sent its commands all the same.
@@ -23,7 +26,7 @@ const readyAfter = 2 * time.Second
 
 var (
 	errSessionOver = errors.New("the device's connection has ended")
-	errOutboxFull  = errors.New("the device does not read what it is sent")
+	errUnread      = errors.New("the device does not read what it is sent")
 )
 
 // outbox gathers what is to be written to one device. It has a goroutine only while there is something to write.
@@ -36,9 +39,9 @@ type outbox struct {
 	ends     []int     // where each frame ends in frames
 	held     []wire.Command
 	open     bool // commands may be sent
+	largest  int  // bytes of the largest frame that the device takes, 0 if it did not say
 	born     time.Time
-	pongData []byte
-	hasPong  bool
+	pongData []byte // not nil: a pong is due
 	ping     bool
 	writing  bool
 
@@ -71,19 +74,39 @@ func (o *outbox) add(add func(dst []byte) []byte) {
 
 // command adds a command, or holds it until the device is ready.
 func (o *outbox) command(cmd wire.Command) error {
+	frame := wire.AppendCommand(nil, cmd)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	waiting := len(o.frames)
+	for _, held := range o.held {
+		waiting += len(held.ID) + len(held.Method) + len(held.Params)
+	}
 	switch {
-	case o.closing:
+	case o.closing || o.broken != nil:
 		return errSessionOver
-	case len(o.frames)+len(cmd.Params) > outboxMost || len(o.held) >= 1000:
-		return errOutboxFull
-	case !o.open:
+	case waiting+len(frame) > outboxMost || len(o.held) >= heldMost:
+		return errUnread
+	}
+	if err := o.tooLarge(frame); err != nil {
+		return err
+	}
+	if o.open {
+		o.add(func(dst []byte) []byte { return append(dst, frame...) })
+	} else {
 		o.held = append(o.held, cmd)
-	default:
-		o.add(func(dst []byte) []byte { return wire.AppendCommand(dst, cmd) })
 	}
 	return nil
+}
+
+// tooLarge compares a command with what the device said that it takes. It needs mu.
+func (o *outbox) tooLarge(frame []byte) *wire.Error {
+	if o.largest == 0 || len(frame) <= o.largest {
+		return nil
+	}
+	return &wire.Error{
+		Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(o.largest), Value: int64(len(frame)),
+		Message: fmt.Sprintf("the command is a frame of %d bytes; the device takes at most %d", len(frame), o.largest),
+	}
 }
 
 // ready lets commands go: the device has said something, or long enough nothing.
@@ -94,18 +117,47 @@ func (o *outbox) ready() {
 		return
 	}
 	o.open = true
+	var refused []wire.Answer
 	for _, cmd := range o.held {
-		o.add(func(dst []byte) []byte { return wire.AppendCommand(dst, cmd) })
+		frame := wire.AppendCommand(nil, cmd)
+		if err := o.tooLarge(frame); err != nil {
+			refused = append(refused, refusedAnswer(cmd.ID, err))
+			continue
+		}
+		o.add(func(dst []byte) []byte { return append(dst, frame...) })
 	}
 	o.held = nil
 	o.mu.Unlock()
+	for _, a := range refused {
+		o.conn.session.Answer(a)
+	}
 	o.conn.session.Ready()
+}
+
+// refusedAnswer stands for the device's answer to a held command that turned out too large for it.
+func refusedAnswer(id string, e *wire.Error) wire.Answer {
+	return wire.Answer{ID: id, Code: e.Code, Fault: fmt.Appendf(nil, `{"code":%d,"message":%q,"data":{"reason":%q,"limit":%d,"value":%d}}`,
+		e.Code, e.Message, e.Reason, e.Limit, e.Value)}
+}
+
+// limit notes the largest frame that the device takes, 0 if it did not say.
+func (o *outbox) limit(largest int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.largest = largest
+}
+
+// over reports whether the connection's end has begun.
+func (o *outbox) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closing
 }
 
 func (o *outbox) pong(data []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.pongData, o.hasPong = data, true
+	o.pongData = data
 	o.kick()
 }
 
@@ -158,15 +210,15 @@ func (o *outbox) drain() {
 	for o.broken == nil {
 		frames, o.frames = o.frames, frames[:0]
 		ends, o.ends = o.ends, ends[:0]
-		ping, pong, pongData := o.ping, o.hasPong, o.pongData
-		o.ping, o.hasPong, o.pongData = false, false, nil
+		ping, pong := o.ping, o.pongData
+		o.ping, o.pongData = false, nil
 		last := o.closing
-		if len(ends) == 0 && !ping && !pong && !last {
+		if len(ends) == 0 && !ping && pong == nil && !last {
 			break
 		}
 		o.changed.Broadcast()
 		o.mu.Unlock()
-		err := o.write(frames, ends, ping, pong, pongData)
+		err := o.write(frames, ends, ping, pong)
 		if last && err == nil {
 			err = o.goodbye()
 		}
@@ -185,14 +237,11 @@ func (o *outbox) drain() {
 	}
 }
 
-func (o *outbox) write(frames []byte, ends []int, ping, pong bool, pongData []byte) error {
+func (o *outbox) write(frames []byte, ends []int, ping bool, pong []byte) error {
 	ws := o.conn.ws
 	deadline := time.Now().Add(o.conn.hub.cfg.WriteTimeout)
-	if err := ws.SetWriteDeadline(deadline); err != nil {
-		return err
-	}
-	if pong {
-		if err := ws.WriteControl(websocket.PongMessage, pongData, deadline); err != nil {
+	if pong != nil {
+		if err := ws.WriteControl(websocket.PongMessage, pong, deadline); err != nil {
 			return err
 		}
 	}
@@ -203,6 +252,10 @@ func (o *outbox) write(frames []byte, ends []int, ping, pong bool, pongData []by
 	}
 	from := 0
 	for _, end := range ends {
+		// Of each frame: a device on a slow line reads, if slowly.
+		if err := ws.SetWriteDeadline(time.Now().Add(o.conn.hub.cfg.WriteTimeout)); err != nil {
+			return err
+		}
 		if err := ws.WriteMessage(websocket.TextMessage, frames[from:end]); err != nil {
 			return err
 		}
@@ -261,9 +314,17 @@ func (o *outbox) end(err error) (cause string) {
 		cause = "did not read what it was sent: " + causeOf(o.broken)
 	}
 	o.mu.Unlock()
-	if !ours && errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure {
-		// The answer to the device's close frame; if it has gone already, nobody misses it.
-		_ = o.conn.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(closed.Code, ""), time.Now().Add(closeWait))
+	var broken net.Error
+	switch {
+	case ours:
+	case errors.As(err, &closed):
+		if closed.Code != websocket.CloseAbnormalClosure {
+			o.answerClose(closed.Code)
+		}
+	case errors.As(err, &broken):
+	default: // The device broke WebSocket's rules. gorilla has told it, but for some lengths.
+		o.answerClose(wire.CloseTooLarge)
+		linger(o.conn.ws)
 	}
 	o.conn.ws.Close()
 	o.mu.Lock()
@@ -272,6 +333,11 @@ func (o *outbox) end(err error) (cause string) {
 		o.changed.Wait()
 	}
 	return cause
+}
+
+// answerClose writes a close frame unless one was written; if the device has gone already, nobody misses it.
+func (o *outbox) answerClose(code int) {
+	_ = o.conn.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWait))
 }
 
 // closeCause is the end of a session that the hub closed.
