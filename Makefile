@@ -9,7 +9,7 @@ BINARIES := bin/hub bin/hubctl bin/device-sim
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## build all, run hub and simulator with real readings (DATA=dir LISTEN=host:port MQTT_LISTEN=host:port|off)
@@ -28,8 +28,16 @@ test: build ## all tests; says at the end what was left out and how to get it (C
 	@GO="$(GO)" scripts/test.sh
 
 .PHONY: bench
-bench: build ## the benchmarks; figures as JSON lines
+bench: build ## the benchmarks, 3 runs, some 10 minutes; figures as JSON lines (docs/performance.md)
 	@$(GO) run ./bench
+
+.PHONY: bench-quick
+bench-quick: build ## the same, 1 short run, under 2 minutes
+	@$(GO) run ./bench -quick
+
+.PHONY: bench-long
+bench-long: build ## the same, 5 runs
+	@$(GO) run ./bench -runs 5
 
 .PHONY: lint
 lint: ## golangci-lint, or gofmt and vet without it
