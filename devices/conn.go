@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -215,10 +216,15 @@ func restartDelay() time.Duration {
 	return first + rand.N(spread)
 }
 
+// isTimeout also takes gorilla's errors, which hide os.ErrDeadlineExceeded.
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}
+
 // causeOf says in words why reading ended.
 func causeOf(err error) string {
 	var closed *websocket.CloseError
-	var netErr net.Error
 	switch {
 	case err == nil:
 		return "closed"
@@ -229,9 +235,9 @@ func causeOf(err error) string {
 		return fmt.Sprintf("the device closed: %d %s", closed.Code, closed.Text)
 	case errors.Is(err, websocket.ErrReadLimit):
 		return fmt.Sprintf("a frame over %d bytes", wire.HardMaxFrame)
-	case errors.As(err, &netErr) && netErr.Timeout():
+	case isTimeout(err):
 		return "timed out"
-	case errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection lost"
 	}
 	return err.Error()

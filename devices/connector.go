@@ -237,7 +237,11 @@ func (c *Connector) snapshot(into []*conn) []*conn {
 	return into
 }
 
-// Stop says goodbye to all devices with close code 1012 and waits until their connections have ended, or ctx.
+// cutWait is how long a connection may take to end once its socket was closed.
+const cutWait = time.Second
+
+// Stop says goodbye to all devices with close code 1012 and waits until their connections have ended, or ctx. One that
+// is left even then waits for the Sink, and ends with it.
 func (c *Connector) Stop(ctx context.Context) error {
 	c.mu.Lock()
 	again := c.stopping
@@ -262,7 +266,11 @@ func (c *Connector) Stop(ctx context.Context) error {
 		for _, n := range c.snapshot(nil) {
 			n.ws.Close()
 		}
-		<-ended
+	}
+	select {
+	case <-ended:
 		return errors.New("some devices did not say goodbye in time and were cut")
+	case <-time.After(cutWait):
+		return fmt.Errorf("%d connections wait for the journal", len(c.snapshot(nil)))
 	}
 }

@@ -310,8 +310,8 @@ func (o *outbox) end(err error) (cause string) {
 	o.closing = true
 	if ours {
 		cause = closeCause(o.closeCode, o.closeReason)
-	} else if cause = causeOf(err); o.broken != nil {
-		cause = "did not read what it was sent: " + causeOf(o.broken)
+	} else if cause = causeOf(err); isTimeout(o.broken) {
+		cause = fmt.Sprintf("did not read what it was sent for %s", o.conn.hub.cfg.WriteTimeout)
 	}
 	o.mu.Unlock()
 	var broken net.Error
