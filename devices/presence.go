@@ -96,6 +96,7 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 				p.Online, p.DisconnectedAt, p.Cause = false, p.LastSeen, causeHubStopped
 			}
 			s.last[device] = p
+			s.lastID = max(s.lastID, p.Session) // the clock may have been set back since
 		}
 	}
 	return nil

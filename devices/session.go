@@ -55,6 +55,7 @@ func (s *Session) Describe(firmware, model string) {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	s.firmware, s.model = firmware, model
+	s.sessions.dirty[s.Device] = true
 }
 
 // Ready says that the device can be sent commands.
