@@ -73,7 +73,7 @@ func (n *numbers) insert(i int, seq uint64) {
 
 // settle raises the floor over what has become whole, and forgets the lowest gap when there are too many.
 func (n *numbers) settle() {
-	if n.Forgotten <= n.Floor && len(n.Spans) > 0 && n.Spans[0][0] == n.Floor+1 {
+	if len(n.Spans) > 0 && n.Spans[0][0] == n.Floor+1 {
 		n.Floor = n.Spans[0][1]
 		n.Spans = slices.Delete(n.Spans, 0, 1)
 	}

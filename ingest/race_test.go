@@ -28,6 +28,9 @@ func TestAWriterFasterThanTheCommitsNoteLeavesNothingQueued(t *testing.T) {
 	over.onPublish(func(_ context.Context, forward func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
 		ack, err := forward()
 		eventually(t, "the writer has it", func() bool { return h.mustAddUp().Stored == 2 })
+		if c := h.of("a"); c.Queued != 0 || c.Received != 2 {
+			t.Errorf("counts %+v before the ack", c)
+		}
 		if d := h.Durable("a", "b"); d != 1 {
 			t.Errorf("durable %d before the ack", d)
 		}

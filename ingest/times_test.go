@@ -83,6 +83,9 @@ func TestTheClockOfReadingsWithoutATimeSurvivesARestart(t *testing.T) {
 		for range 3 {
 			h.send("a", `{"readings":[{"values":{"x":1}},{"values":{"x":2}}]}`)
 		}
+		if round != 2 {
+			eventually(t, "all is written", func() bool { return h.of("a").Queued == 0 })
+		}
 		h.close()
 	}
 	store.answers(nil)
