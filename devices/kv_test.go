@@ -128,3 +128,33 @@ func (w *memoryWatcher) Stop() error {
 	close(w.c)
 	return nil
 }
+
+// WatchAll lets each change through when it is told to.
+func (l *lateKV) WatchAll(ctx context.Context, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	w, err := l.memoryKV.WatchAll(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan jetstream.KeyValueEntry)
+	go func() {
+		defer close(out)
+		for e := range w.Updates() {
+			if e != nil {
+				<-l.late
+			}
+			out <- e
+			if e != nil {
+				l.passed <- struct{}{}
+			}
+		}
+	}()
+	return &lateWatcher{KeyWatcher: w, out: out}, nil
+}
+
+type lateWatcher struct {
+	jetstream.KeyWatcher
+
+	out chan jetstream.KeyValueEntry
+}
+
+func (w *lateWatcher) Updates() <-chan jetstream.KeyValueEntry { return w.out }

@@ -93,6 +93,7 @@ type Registry struct {
 	mu      sync.RWMutex
 	byID    map[string]entry
 	byToken map[auth.Hash]string // device id
+	deleted map[string]uint64    // revision of devices deleted here, until the watch has brought that
 }
 
 type entry struct {

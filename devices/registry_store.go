@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,7 +23,7 @@ func keyOf(id string) string {
 
 // OpenRegistry reads the registry from its bucket and follows it until Close.
 func OpenRegistry(ctx context.Context, kv jetstream.KeyValue) (*Registry, error) {
-	r := &Registry{kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{}}
+	r := &Registry{kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{}, deleted: map[string]uint64{}}
 	var err error
 	if r.watcher, err = kv.WatchAll(context.WithoutCancel(ctx)); err != nil {
 		return nil, fmt.Errorf("read the registry: %w", err)
@@ -74,7 +76,7 @@ func (r *Registry) keep(d Device, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.byID[d.ID]
-	if ok && old.revision >= revision {
+	if ok && old.revision >= revision || r.deleted[d.ID] >= revision {
 		return
 	}
 	delete(r.byToken, old.device.Token)
@@ -85,6 +87,9 @@ func (r *Registry) keep(d Device, revision uint64) {
 func (r *Registry) forget(id string, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.deleted[id] < revision {
+		delete(r.deleted, id)
+	}
 	if old, ok := r.byID[id]; ok && old.revision < revision {
 		delete(r.byID, id)
 		delete(r.byToken, old.device.Token)
@@ -116,7 +121,7 @@ func (r *Registry) put(ctx context.Context, d Device, revision uint64) error {
 const updateTries = 8
 
 func (r *Registry) update(ctx context.Context, id string, change func(*Device) error) (Device, error) {
-	for range updateTries {
+	for try := range updateTries {
 		r.mu.RLock()
 		e, ok := r.byID[id]
 		r.mu.RUnlock()
@@ -134,6 +139,11 @@ func (r *Registry) update(ctx context.Context, id string, change func(*Device) e
 		}
 		if !errors.Is(err, ErrExists) { // the bucket's word for "not at that revision"
 			return Device{}, err
+		}
+		select { // with jitter, so that two that change it at once do not do so again and again
+		case <-time.After(rand.N(time.Millisecond << try)):
+		case <-ctx.Done():
+			return Device{}, fmt.Errorf("change device %s: %w", id, ctx.Err())
 		}
 		if err := r.refresh(ctx, id); err != nil {
 			return Device{}, err
@@ -170,6 +180,7 @@ func (r *Registry) Delete(ctx context.Context, id string) error {
 	if r.byID[id].revision == e.revision {
 		delete(r.byID, id)
 		delete(r.byToken, e.device.Token)
+		r.deleted[id] = e.revision // the watch may have yet to bring it
 	}
 	return nil
 }
