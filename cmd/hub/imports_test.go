@@ -36,8 +36,9 @@ func partImports() map[string][]string {
 		"cmd/hubctl":     {"api/client"},
 		"cmd/device-sim": {"api/client", "wire"},
 		"bench":          {"api/client", "wire", "store/influxtest"},
+		"torture":        {"api/client", "wire", "store/influxtest"},
 
-		// A database for tests; the benchmarks run it too.
+		// A database for tests; the benchmarks and the torture run it too.
 		"store/influxtest": {},
 	}
 }
@@ -61,6 +62,7 @@ func moduleHomes() map[string][]string {
 		"go.yaml.in/yaml/v4":                          {"cmd/hub"},
 		"github.com/go-json-experiment/json":          {"wire", "devices"},
 		"github.com/HdrHistogram/hdrhistogram-go":     {"cmd/device-sim", "bench"},
+		"github.com/hanwen/go-fuse/v2":                {"torture"},
 		"github.com/schollz/progressbar/v3":           {"cmd/device-sim"},
 		"golang.org/x/term":                           {"cmd/device-sim", "cmd/hubctl"},
 		"golang.org/x/time":                           {"api", "bridge", "devices", "cmd/device-sim"},
@@ -187,6 +189,7 @@ func TestImportEdgesFail(t *testing.T) {
 		{"helpers", "telemetryhub/wire", "helpers is no part"},
 		{"cmd/hub", "telemetryhub/helpers", "helpers is no part"},
 		{"store", "telemetryhub/store/influxtest", "is for tests only"},
+		{"torture", "telemetryhub/ingest", "torture may import of ours only [api/client wire store/influxtest]"},
 		{"bench", "telemetryhub/store", "bench may import of ours only [api/client wire store/influxtest]"},
 	} {
 		if err := checkImport(test.folder, test.imported); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -200,6 +203,7 @@ func TestImportEdgesFail(t *testing.T) {
 		{"store", "github.com/influxdata/influxdb/tsdb/engine"},
 		{"cmd/device-sim/judge", "telemetryhub/cmd/device-sim/readings"},
 		{"bench", "telemetryhub/store/influxtest"},
+		{"torture", "telemetryhub/torture/forgetfs"},
 	} {
 		if err := checkImport(test[0], test[1]); err != nil {
 			t.Errorf("%s imports %s: %v", test[0], test[1], err)
