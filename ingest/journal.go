@@ -94,11 +94,12 @@ func (b *batch) empty() bool { return len(b.envelope) == b.header }
 // take returns the open envelope once it has room. It needs mu.
 func (j *journal) take(ctx context.Context) (*batch, error) {
 	if len(j.open.envelope) >= j.room && ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() {
+		forget := context.AfterFunc(ctx, func() {
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			j.changed.Broadcast()
-		})()
+		})
+		defer forget()
 	}
 	for len(j.open.envelope) >= j.room && !j.stopping && ctx.Err() == nil {
 		j.changed.Wait()
