@@ -3,6 +3,7 @@ package devices_test
 import (
 	"context"
 	"net"
+	"net/http"
 	"sync"
 )
 
@@ -30,4 +31,46 @@ func (c *gatedConn) Read(p []byte) (int, error) {
 	}
 	<-c.open
 	return c.Conn.Read(p)
+}
+
+// serveTCP serves the hub on loopback as well, until the test's end.
+func (h *hub) serveTCP() (address string) {
+	h.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/connect", h.connector)
+	server := &http.Server{Handler: mux}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener)
+	}()
+	h.t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+	return listener.Addr().String()
+}
+
+// dialTCP connects a device that reads and answers pings, over TCP.
+func (h *hub) dialTCP(address, id string) *device {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ws, _, err := upgrade(conn, "/connect", bearer(h.tokens[id]))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	d := &device{t: h.t, id: id, ws: ws, frames: make(chan string, 10_000), ended: make(chan struct{})}
+	h.t.Cleanup(func() {
+		_ = ws.Close()
+		<-d.ended
+	})
+	go d.read()
+	return d
 }
