@@ -7,6 +7,9 @@
 // its position; it is saved from time to time together with that position, so a crash makes it repeat some envelopes
 // with the same decisions and the same points, and never split the two.
 //
+// Each entry of an envelope says how much of its device came before it, so that readings in a damaged envelope are
+// found missing by the next that can be read, and counted as quarantined.
+//
 // The store being away stops the writer and nothing else: envelopes wait in the journal. Overload: a full envelope, or
 // a journal that cannot be written, makes Append wait, which the connections pass on to their devices. The live feed
 // waits for nobody.

@@ -73,6 +73,7 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log, last); err != nil {
 		return nil, err
 	}
+	in.journal.onFull = w.wake // nothing is published before Open returns
 	w.currentRun, w.journalFull = in.journal.run, in.journal.isFull
 	gentle, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))

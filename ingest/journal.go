@@ -40,6 +40,7 @@ type journal struct {
 	log      *slog.Logger
 	feed     *Feed
 	metrics  *metrics
+	onFull   func() // told each time that NATS has no room
 
 	mu       sync.Mutex
 	changed  sync.Cond // an envelope was taken for publishing, something was appended, or the journal stopped
@@ -231,6 +232,9 @@ func (j *journal) publish(b *batch) error {
 			return ErrStopped
 		}
 		j.setFault(err)
+		if backbone.IsFull(err) {
+			j.onFull()
+		}
 		select {
 		case <-time.After(pause/2 + mathrand.N(pause)):
 		case <-j.giveUp.Done():

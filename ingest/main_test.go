@@ -255,7 +255,7 @@ func numbered(boot string, seq uint64) string {
 // eventually waits for a condition that nobody tells of.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	limit := time.NewTimer(20 * time.Second)
+	limit := time.NewTimer(time.Minute)
 	defer limit.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

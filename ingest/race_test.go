@@ -121,7 +121,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	eventually(t, "each device has some", func() bool {
 		for i := range acked {
-			if acked[i].Load() < 30 {
+			if acked[i].Load() < 10 {
 				return false
 			}
 		}

@@ -30,6 +30,7 @@ type writer struct {
 	position uint64            // the journal's sequence up to which all is accounted for
 	runs     map[uint64]uint64 // of each run of a hub, the last commit that was seen
 	fault    error             // why the store takes nothing at present
+	endWait  func()            // ends the wait for the next envelope
 
 	currentRun  uint64      // of the journal of this process
 	journalFull func() bool // whether it waits for room
@@ -155,6 +156,9 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 		}
 		wait = max(wait, time.Millisecond)
 		next, cancel := context.WithTimeout(ctx, wait)
+		w.mu.Lock()
+		w.endWait = cancel
+		w.mu.Unlock()
 		msg, err := messages.Next(jetstream.NextContext(next))
 		cancel()
 		switch {
@@ -173,6 +177,15 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 		w.unpack(msg.Data(), meta.Sequence.Stream)
 	}
 	return nil
+}
+
+// wake lets the writer look around instead of waiting for the next envelope.
+func (w *writer) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.endWait != nil {
+		w.endWait()
+	}
 }
 
 // unpack turns one envelope into lines, verdicts and counts.
