@@ -150,7 +150,7 @@ func TestWrongCredentialsAreRefusedBeforeTheUpgrade(t *testing.T) {
 		"none":                {"/connect", nil, 401, "no_credentials"},
 		"wrong token":         {"/connect/cellar:1", http.Header{"Authorization": {"Bearer dev_wrong"}}, 401, "bad_credentials"},
 		"another's path":      {"/connect/other", http.Header{"Authorization": {basic("cellar:1", token)}}, 403, "wrong_device"},
-		"another's token":     {"/connect/other", http.Header{"Authorization": {"Bearer " + token}}, 401, "bad_credentials"},
+		"another's token":     {"/connect/other", http.Header{"Authorization": {"Bearer " + token}}, 403, "wrong_device"},
 		"unknown subprotocol": {"/connect?token=" + token, http.Header{"Sec-WebSocket-Protocol": {"chat"}}, 400, "subprotocol"},
 	} {
 		d := websocket.Dialer{TLSClientConfig: h.tls()}
