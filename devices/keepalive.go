@@ -9,7 +9,7 @@ import (
 )
 
 // The sweeper looks at every connection once in sweepEvery. A silent device is pinged after 0.8 to 1 keepalive (with
-// jitter, so that devices that came together do not stay together) and is gone after goneAfter of it: pings and
+// jitter, so that devices that came together do not stay together; a look earlier, so as not to be late) and is gone after goneAfter of it: pings and
 // their answers have at least half a keepalive.
 const (
 	sweepEvery  = time.Second
@@ -53,7 +53,7 @@ func (n *conn) look(now time.Time) {
 	switch {
 	case silent > time.Duration(goneAfter*float64(keepalive)):
 		n.Close(wire.CloseNoPong, fmt.Sprintf("no sign of life for %s", silent.Round(time.Second)))
-	case silent > time.Duration(n.pingAfter*float64(keepalive)) && n.pingedAt != seen:
+	case silent > time.Duration(n.pingAfter*float64(keepalive))-sweepEvery && n.pingedAt != seen:
 		n.pingedAt, n.pingAfter = seen, pingJitter()
 		n.out.pingNow()
 	}

@@ -175,3 +175,20 @@ func TestReadiness(t *testing.T) {
 		})
 	}
 }
+
+// The ping is within the interval also where the device's frames come between the sweeper's looks.
+func TestPingsAreWithinTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		d := h.dial("d1")
+		time.Sleep(100 * time.Millisecond) // just after the sweeper's look
+		for range 100 {
+			d.send(`{"T":1}`)
+			life := time.Now()
+			if gap := (<-d.pings).Sub(life); gap > 45*time.Second {
+				t.Fatalf("pinged %v after the last sign of life, want at most 45 s", gap)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
