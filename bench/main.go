@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -108,6 +109,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func (l *lab) measure(ctx context.Context, chosen []part) error {
 	if inMemory(l.dir) {
 		l.tell("%s is in memory: what is called durable costs nothing there; name a folder on a disk by -dir", l.dir)
+	}
+	if load := loadNow(); load > float64(runtime.NumCPU())/2 {
+		l.tell("the load average is %.1f on %d processors: others use this machine, which makes rates and latencies worse", load, runtime.NumCPU())
 	}
 	var failed []error
 	for _, p := range chosen {
