@@ -344,7 +344,7 @@ func TestStopWhileConnecting(t *testing.T) {
 		time.Sleep(2 * time.Second) // which the device has for its own goodbye
 		synctest.Wait()
 		_ = gate.SetWriteDeadline(time.Now().Add(time.Second))
-		if _, err := gate.Conn.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) {
+		if _, err := gate.Write([]byte{0}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("writing to a socket that the hub should have closed: %v", err)
 		}
 		if got := h.answers.lines(); len(got) != 0 {

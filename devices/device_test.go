@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -34,11 +33,8 @@ func basic(user, password string) http.Header {
 
 // upgrade asks for a WebSocket over conn.
 func upgrade(conn net.Conn, path string, header http.Header) (*websocket.Conn, *http.Response, error) {
-	u, err := url.Parse("ws://hub" + path)
-	if err != nil {
-		return nil, nil, err
-	}
-	return websocket.NewClient(conn, u, header, 1024, 1024)
+	dialer := websocket.Dialer{NetDialContext: dialTo(conn), ReadBufferSize: 1024, WriteBufferSize: 1024}
+	return dialer.Dial("ws://hub"+path, header)
 }
 
 // link connects a device that does not read yet.

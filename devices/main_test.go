@@ -258,6 +258,7 @@ func (a *answers) Progressed(device string, session uint64, p wire.Progress) {
 }
 
 func (a *answers) SessionReady(device string, session uint64) { a.add("ready %s %d", device, session) }
+
 func (a *answers) SessionEnded(device string, session uint64) { a.add("ended %s %d", device, session) }
 
 // logBuffer is where a hub's log goes.

@@ -114,9 +114,9 @@ func (s *Sessions) Keep(ctx context.Context, kv jetstream.KeyValue) {
 			s.markSeen()
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
 			s.markSeen()
 			s.write(last, kv)
+			cancel()
 			return
 		}
 		s.write(ctx, kv)
