@@ -46,8 +46,8 @@ func ignoreClosed(err error) error {
 // handler is the one port's: devices, API, dashboard.
 func (h *hub) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /connect", h.connector)
-	mux.Handle("GET /connect/{device}", h.connector)
+	mux.Handle("/connect", h.connector)
+	mux.Handle("/connect/{device}", h.connector)
 	for _, path := range []string{"/api/", "/healthz", "/readyz", "/ca.pem", "/metrics"} {
 		mux.Handle(path, h.api.Handler())
 	}
