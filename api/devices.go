@@ -31,6 +31,7 @@ type Device struct {
 	Cause          string            `json:"cause,omitempty" doc:"Why the last connection ended"`
 	Firmware       string            `json:"firmware,omitempty"`
 	Model          string            `json:"model,omitempty"`
+	ClockOffsetMs  *int64            `json:"clock_offset_ms,omitempty" doc:"How far the device's clock is ahead of the hub's (negative: behind), from the time in its last hello; readings are not moved by it"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
 
@@ -41,6 +42,9 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model,
+	}
+	if !p.ClockAt.IsZero() {
+		v.ClockOffsetMs = &p.ClockOffsetMs
 	}
 	if v.Tags == nil {
 		v.Tags = []string{}

@@ -70,11 +70,11 @@ func TestListDevices(t *testing.T) {
 func TestDeviceView(t *testing.T) {
 	b := newBench(t, api.Config{})
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	b.presence["d2"] = devices.Presence{Transport: "mqtt", DisconnectedAt: at, Cause: "no pong", Firmware: "1.2"}
+	b.presence["d2"] = devices.Presence{Transport: "mqtt", DisconnectedAt: at, Cause: "no pong", Firmware: "1.2", Clock: devices.Clock{ClockOffsetMs: -2500, ClockAt: at}}
 	v := b.ask("GET", "/api/v1/devices/d2", "op_viewer", "").want(200).json()
 	want := map[string]any{
 		"id": "d2", "type": "Pump", "tags": []any{}, "attributes": map[string]any{}, "enabled": true, "online": false, "created": "0001-01-01T00:00:00Z",
-		"transport": "mqtt", "disconnected_at": "2026-01-02T03:04:05Z", "cause": "no pong", "firmware": "1.2",
+		"transport": "mqtt", "disconnected_at": "2026-01-02T03:04:05Z", "cause": "no pong", "firmware": "1.2", "clock_offset_ms": -2500.0,
 	}
 	if !reflect.DeepEqual(v, want) {
 		t.Errorf("got  %v\nwant %v", v, want)

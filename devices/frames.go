@@ -68,6 +68,9 @@ func (n *conn) hello(f wire.Frame) error {
 		return err
 	}
 	n.session.Describe(h.Firmware, h.Model)
+	if h.Time != 0 {
+		n.session.LearnClock(h.Time)
+	}
 	n.acksFor = h.Ack
 	n.out.limit(h.MaxFrame)
 	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame}

@@ -71,8 +71,8 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 
 // same compares times by what they mean.
 func same(a, b devices.Presence) bool {
-	times := a.ConnectedAt.Equal(b.ConnectedAt) && a.LastSeen.Equal(b.LastSeen) && a.DisconnectedAt.Equal(b.DisconnectedAt)
-	a.ConnectedAt, a.LastSeen, a.DisconnectedAt = b.ConnectedAt, b.LastSeen, b.DisconnectedAt
+	times := a.ConnectedAt.Equal(b.ConnectedAt) && a.LastSeen.Equal(b.LastSeen) && a.ClockAt.Equal(b.ClockAt) && a.DisconnectedAt.Equal(b.DisconnectedAt)
+	a.ConnectedAt, a.LastSeen, a.DisconnectedAt, a.ClockAt = b.ConnectedAt, b.LastSeen, b.DisconnectedAt, b.ClockAt
 	return times && a == b
 }
 

@@ -38,7 +38,9 @@ type Session struct {
 	seen      atomic.Int64 // last sign of life, Unix ms
 	saved     int64        // seen as it was last written; guarded by sessions.mu
 
-	firmware, model string // from hello; guarded by sessions.mu
+	// From hello; guarded by sessions.mu.
+	firmware, model string
+	clock           Clock // until this session's hello, what an earlier one said
 }
 
 // ID is unique among all sessions of the hub's life and larger than those before it.
@@ -55,6 +57,17 @@ func (s *Session) Describe(firmware, model string) {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	s.firmware, s.model = firmware, model
+	s.sessions.dirty[s.Device] = true
+}
+
+// LearnClock notes what the device's clock showed, Unix ms, when its hello came.
+func (s *Session) LearnClock(showed int64) {
+	const most = 1 << 53 // what any encoder of JSON can bear
+	now := time.Now()
+	showed = min(max(showed, -most), most)
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	s.clock = s.clock.learn(showed-now.UnixMilli(), now)
 	s.sessions.dirty[s.Device] = true
 }
 

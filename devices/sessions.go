@@ -56,8 +56,9 @@ func (s *Sessions) Attach(a Attachment) *Session {
 	n.id = s.lastID
 	old := s.byDevice[a.Device]
 	if n.before = s.last[a.Device]; old != nil {
-		n.before.DisconnectedAt, n.before.Cause = now, causeReplaced
+		n.before.DisconnectedAt, n.before.Cause, n.before.Clock = now, causeReplaced, old.clock
 	}
+	n.clock = n.before.Clock
 	s.byDevice[a.Device] = n
 	s.change(a.Device, n.presence())
 	s.mu.Unlock()

@@ -33,6 +33,7 @@ type Presence struct {
 	Cause          string    `json:"cause,omitempty"` // of the last connection's end
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
+	ClockOffsetMs  *int64    `json:"clock_offset_ms,omitempty"` // how far its clock is ahead of the hub's; nil: it never said
 }
 
 // Value is the newest value of one field by the time it was measured.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"strings"
+	"time"
 
 	"telemetryhub/api/client"
 )
@@ -120,6 +122,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"cause", d.Cause},
 		{"firmware", d.Firmware},
 		{"model", d.Model},
+		{"clock", clockOffset(d.ClockOffsetMs)},
 	} {
 		if line[1] == "" {
 			continue
@@ -129,6 +132,25 @@ func (a *app) showDevice(d client.Device) error {
 		}
 	}
 	return rows.flush()
+}
+
+// clockOffset says how far a device's clock is off, nothing if the device never told its time.
+func clockOffset(ms *int64) string {
+	if ms == nil {
+		return ""
+	}
+	off, side := *ms, "ahead"
+	if off < 0 {
+		off, side = -off, "behind"
+	}
+	const day = int64(24 * time.Hour / time.Millisecond)
+	switch {
+	case off == 0:
+		return "as the hub's"
+	case off >= 2*day: // also what a Duration cannot hold
+		return fmt.Sprintf("%d days %s", off/day, side)
+	}
+	return fmt.Sprintf("%s %s", time.Duration(off)*time.Millisecond, side)
 }
 
 type devicesSet struct {

@@ -31,7 +31,7 @@ export function makeDevices({ extra = 0, now }) {
     created: new Date(now - 86_400_000 * 3).toISOString(), online: true, transport: index % 4 === 3 ? 'mqtt' : 'wss',
     remote: `192.0.2.${index + 10}:5${1000 + index}`, connected_at: new Date(now - 1000 * (index * 421 + 60)).toISOString(),
     last_seen: new Date(now).toISOString(), disconnected_at: new Date(now - 7_200_000).toISOString(), cause: 'hub restarted',
-    firmware: '1.4.2', model: 'iMote2', silent: false,
+    firmware: '1.4.2', model: 'iMote2', clock_offset_ms: -1500, silent: false,
   }));
   if (extra > 0) {
     devices.push(

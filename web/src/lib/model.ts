@@ -23,6 +23,7 @@ export interface Device {
   cause?: string;
   firmware?: string;
   model?: string;
+  clock_offset_ms?: number;
   latest?: Record<string, Latest>;
 }
 
