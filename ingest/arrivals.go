@@ -22,6 +22,7 @@ type arrival struct {
 	// Of the journal's lock.
 	appended uint64 // readings and refused frames that the journal was given
 	clock    int64  // the last time that was given to a reading without one, Unix ms
+	names    names  // that its readings bear; of the journal's lock
 }
 
 // bootArrival is the last durable number of a boot.
@@ -120,6 +121,8 @@ func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLim
 		}
 		r.Clock = wire.ClockGiven
 		switch {
+		case !d.names.admit(t.Measurement, r.Fields):
+			r.Flaw = wire.ReasonTooManyNames
 		case r.Time < limits.Past.UnixMilli():
 			r.Flaw = wire.ReasonTimePast
 		case r.Time > received+limits.Future.Milliseconds():

@@ -39,6 +39,7 @@ const (
 	ReasonBadFieldName   = "bad_field_name"
 	ReasonReservedName   = "reserved_field_name"
 	ReasonFieldTwice     = "field_twice"
+	ReasonTooManyNames   = "too_many_names" // of fields, over all readings of the device
 	ReasonTooManyFields  = "too_many_fields"
 	ReasonTooDeep        = "too_deep"
 	ReasonSeqUnknown     = "seq_unknown"

@@ -1,0 +1,60 @@
+package ingest
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"telemetryhub/wire"
+)
+
+// maxNames bounds the distinct fields of one device, over all its measurements. Each is a series file entry and memory
+// in the store for ever: a device that counts in its field names would stop the store for everybody.
+const maxNames = 1024
+
+// names is which fields a device has used since the hub's start, as sorted hashes: 8 bytes each.
+type names struct {
+	seed  maphash.Seed
+	shape uint64   // of the last reading: most have the fields of the one before
+	known []uint64 // sorted
+}
+
+// admit reports whether the fields are within maxNames, and remembers them. A reading that is not admitted leaves
+// nothing behind.
+func (n *names) admit(measurement []byte, fields []wire.Field) bool {
+	if n.known == nil {
+		n.seed = maphash.MakeSeed()
+	}
+	var shape maphash.Hash
+	shape.SetSeed(n.seed)
+	_, _ = shape.Write(measurement) // a maphash never fails
+	for i := range fields {
+		_ = shape.WriteByte(0) // in no name
+		_, _ = shape.Write(fields[i].Name)
+	}
+	if sum := shape.Sum64(); sum != n.shape || n.known == nil {
+		if !n.learn(measurement, fields) {
+			return false
+		}
+		n.shape = sum
+	}
+	return true
+}
+
+// learn adds the fields that are not known, all or none.
+func (n *names) learn(measurement []byte, fields []wire.Field) bool {
+	before := n.known
+	known := slices.Clone(before)
+	base := maphash.Bytes(n.seed, measurement)
+	for i := range fields {
+		// Two names of one hash count as one: the bound is not exact to the last, and need not be.
+		name := base ^ maphash.Bytes(n.seed, fields[i].Name)*0x9e3779b97f4a7c15
+		if at, found := slices.BinarySearch(known, name); !found {
+			known = slices.Insert(known, at, name)
+		}
+	}
+	if len(known) > maxNames && len(known) > len(before) {
+		return false
+	}
+	n.known = known
+	return true
+}

@@ -1,0 +1,45 @@
+package ingest
+
+import (
+	"fmt"
+	"testing"
+
+	"telemetryhub/wire"
+)
+
+func fieldsNamed(names ...string) (fields []wire.Field) {
+	for _, n := range names {
+		fields = append(fields, wire.Field{Name: []byte(n)})
+	}
+	return fields
+}
+
+func TestADeviceHasABudgetOfFieldNames(t *testing.T) {
+	var n names
+	for i := range maxNames / 2 {
+		if !n.admit(nil, fieldsNamed(fmt.Sprint("a", i), fmt.Sprint("b", i))) {
+			t.Fatalf("refused at %d names", 2*i)
+		}
+	}
+	if n.admit(nil, fieldsNamed("a1", "one more")) {
+		t.Error("a name over the budget was admitted")
+	}
+	if !n.admit(nil, fieldsNamed("a1", "b7")) || !n.admit(nil, fieldsNamed("a1", "b7")) {
+		t.Error("names within the budget were refused after one over it")
+	}
+	if n.admit([]byte("other"), fieldsNamed("a1")) {
+		t.Error("the same field of another measurement is another name")
+	}
+	if len(n.known) != maxNames {
+		t.Errorf("%d names known, want %d: what was refused left something behind", len(n.known), maxNames)
+	}
+}
+
+func TestAReadingLikeTheLastCostsNoMemory(t *testing.T) {
+	var n names
+	fields := fieldsNamed("temp", "hum", "co2", "n")
+	n.admit(nil, fields)
+	if allocs := testing.AllocsPerRun(100, func() { n.admit(nil, fields) }); allocs > 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
