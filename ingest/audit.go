@@ -56,8 +56,8 @@ func (in *Ingest) counts(a *arrival) DeviceCounts {
 	return c
 }
 
-// Quarantine returns up to limit quarantined readings before the one with that id, the newest first, and the id to go
-// on with; 0 begins and ends.
-func (in *Ingest) Quarantine(ctx context.Context, before uint64, limit int) ([]Quarantined, uint64, error) {
-	return in.writer.quarantine.list(ctx, before, limit)
+// Quarantine returns up to limit quarantined readings that f takes, before that place in the quarantine, the newest
+// first, and the place to go on with; 0 begins and ends. A page may be short, or empty, though there is a next.
+func (in *Ingest) Quarantine(ctx context.Context, f Filter, before uint64, limit int) ([]Quarantined, uint64, error) {
+	return in.writer.quarantine.list(ctx, f, before, limit)
 }

@@ -63,6 +63,9 @@ func (w *writer) deliver(ctx, hard context.Context) error {
 	if err := w.quarantine.put(hard, b.aside); err != nil {
 		return err
 	}
+	if err := w.takeOut(hard); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.position = b.last
@@ -139,7 +142,7 @@ func (w *writer) try(ctx, hard context.Context, lines []byte) error {
 func (w *writer) reject(p point, line []byte, message string) {
 	p.account.batch.Quarantined++
 	w.work.aside = append(w.work.aside, Quarantined{
-		Device: p.account.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
+		ID: p.retry, Count: 1, Device: p.account.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
 		Received: time.UnixMilli(p.received).UTC(), Frame: string(line), at: p.at,
 	})
 }

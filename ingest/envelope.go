@@ -19,7 +19,10 @@ import (
 //
 //	readings: device prior boot measurement first-seq received clock count reading…
 //	refusal:  device prior received reason count
+//	retry:    device prior id place boot measurement seq received reading
+//	drop:     device prior id place received count
 //
+// Retry and drop settle the quarantined reading id, which came from that place of the journal (sequence, how manyth).
 // prior is how many of the device's readings and refused frames the journal had before: where that is more than what
 // the writer has met, the difference is in envelopes that cannot be read. clock is by how many ms, and one, the clock
 // of readings without a time was ahead of received after these; 0 when it gave none.
@@ -34,6 +37,8 @@ const (
 
 	entryReadings = 1
 	entryRefusal  = 2
+	entryRetry    = 3
+	entryDrop     = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -170,6 +175,8 @@ type entry struct {
 	received             int64
 	clock                int64  // Unix ms: the last time that the hub gave a reading without one; 0: it gave none here
 	count                uint64 // of readings or refused frames
+	settles              uint64 // the id of the quarantined reading that a retry or drop is of
+	place                asideKey
 	readings             source
 }
 
@@ -191,6 +198,8 @@ func (e *envelope) next(into *entry) bool {
 		into.readings = s
 	case entryRefusal:
 		into.received, into.reason, into.count = s.varint(), s.text(), s.uvarint()
+	case entryRetry, entryDrop:
+		into.settlement(&s)
 	}
 	return !s.failed
 }

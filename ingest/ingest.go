@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -99,7 +100,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	}
 	w := &writer{
 		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
-		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, progress: &progress{kv: kv},
+		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, settling: newSettling(), progress: &progress{kv: kv},
 		dirty: map[string]bool{}, savedAt: time.Now(),
 	}
 	at, accounts, err := w.progress.load(ctx)
@@ -107,6 +108,9 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 		return nil, err
 	}
 	w.position, w.saved, w.runs, w.accounts = at.Position, at.Position, at.Runs, accounts
+	if err := w.quarantine.recall(ctx, w.position); err != nil {
+		return nil, err
+	}
 	in.writer = w
 	return w, nil
 }
@@ -119,7 +123,9 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 		d := in.arrivals.of(device)
 		d.received, d.clock = a.Received, a.Clock
 		for i := range a.Boots {
-			d.note(a.Boots[i].Boot, a.Boots[i].last())
+			n := a.Boots[i]
+			n.Spans = slices.Clone(n.Spans) // the writer goes on with its own
+			d.boots = append(d.boots, n)
 		}
 	}
 	info, err := w.journal.Info(ctx)
@@ -161,6 +167,11 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 	runs[env.run] = env.number
 	var e entry
 	for env.next(&e) {
+		if e.settles > 0 {
+			in.writer.settling.expect(e.settles, sequence)
+			in.writer.quarantine.there[e.place] = true // it was: put again, it would have another id
+			e.count = 0
+		}
 		if a := in.writer.accounts[string(e.device)]; a != nil && a.asOf >= sequence {
 			continue
 		}
@@ -198,8 +209,11 @@ func (in *Ingest) Commit(ctx context.Context, device string, t *wire.Telemetry) 
 // Refuse counts one frame of the device that could not be used.
 func (in *Ingest) Refuse(device, reason string) { in.journal.refuse(device, reason) }
 
-// Durable returns the last durable number of a device's boot, 0 if none.
-func (in *Ingest) Durable(device, boot string) uint64 { return in.arrivals.durable(device, boot) }
+// Durable returns the last durable number of a device's boot, 0 if none, and the gaps below it, from and to: numbers
+// of which not all have come.
+func (in *Ingest) Durable(device, boot string) (last uint64, gaps [][2]uint64) {
+	return in.arrivals.durable(device, boot)
+}
 
 // Status is how journal and writer are.
 type Status struct {

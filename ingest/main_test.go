@@ -209,7 +209,7 @@ func (h *hub) sendBy(ctx context.Context, device, payload string) error {
 // quarantined returns the quarantine, the oldest first.
 func (h *hub) quarantined() []Quarantined {
 	h.t.Helper()
-	items, _, err := h.Quarantine(context.Background(), 0, 1000)
+	items, _, err := h.Quarantine(context.Background(), Filter{}, 0, 1000)
 	if err != nil {
 		h.t.Fatal(err)
 	}

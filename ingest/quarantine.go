@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,14 +17,16 @@ import (
 
 // Quarantined is one reading that could not be stored.
 type Quarantined struct {
-	ID       uint64    `json:"-"`                 // its place in the quarantine
-	Device   string    `json:"device"`            //
-	Reason   string    `json:"reason"`            // one of wire's reasons
-	Message  string    `json:"message,omitempty"` // the store's own words
-	Boot     string    `json:"boot,omitempty"`
-	Seq      uint64    `json:"seq,omitempty"`
-	Received time.Time `json:"received"`
-	Frame    string    `json:"-"` // the reading as it came (JSON), or the line that the store rejected
+	ID          uint64    `json:"id,omitempty"`      // its place in the quarantine when it first came there
+	Device      string    `json:"device"`            //
+	Reason      string    `json:"reason"`            // one of wire's reasons
+	Message     string    `json:"message,omitempty"` // the store's own words
+	Measurement string    `json:"measurement,omitempty"`
+	Boot        string    `json:"boot,omitempty"`
+	Seq         uint64    `json:"seq,omitempty"`
+	Received    time.Time `json:"received"`
+	Count       uint64    `json:"count,omitempty"` // readings that it stands for; 0 is 1
+	Frame       string    `json:"-"`               // the reading as it came (JSON), or the line that the store rejected
 
 	at asideKey
 }
@@ -41,6 +44,10 @@ type quarantine struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	most   int // bytes of the largest frame
+
+	// What was put after the writer's progress was saved, before this start. NATS's own window of duplicates may have
+	// passed since then.
+	there map[asideKey]bool
 }
 
 // quarantineHeader names the header that says whose a frame is and why it is here, as JSON.
@@ -61,6 +68,9 @@ func (q *quarantine) message(r Quarantined) (*nats.Msg, error) {
 		return nil, fmt.Errorf("encode a quarantined reading: %w", err)
 	}
 	msg := nats.NewMsg(backbone.QuarantineSubject)
+	if r.ID > 0 {
+		msg.Subject = retriedSubject(r.ID)
+	}
 	msg.Data = []byte(r.Frame)
 	msg.Header.Set(quarantineHeader, string(about))
 	return msg, nil
@@ -77,11 +87,14 @@ func clip(text string, most int) string {
 // put keeps what was set aside; it tries until that succeeds or hard ends.
 func (q *quarantine) put(hard context.Context, aside []Quarantined) error {
 	for i := range aside {
+		if q.there[aside[i].at] {
+			continue
+		}
 		msg, err := q.message(aside[i])
 		if err != nil {
 			return err
 		}
-		id := fmt.Sprintf("%d-%d", aside[i].at.sequence, aside[i].at.reading)
+		id := aside[i].at.String()
 		for pause := firstPause; ; pause = min(2*pause, longestPause) {
 			_, err = q.js.PublishMsg(hard, msg, jetstream.WithMsgID(id))
 			if err == nil {
@@ -97,8 +110,19 @@ func (q *quarantine) put(hard context.Context, aside []Quarantined) error {
 	return nil
 }
 
-// list returns up to limit readings before id, the newest first; id 0 is the end.
-func (q *quarantine) list(ctx context.Context, before uint64, limit int) (items []Quarantined, next uint64, err error) {
+// Filter chooses among quarantined readings; what is empty chooses all.
+type Filter struct{ Device, Reason string }
+
+func (f Filter) takes(r *Quarantined) bool {
+	return (f.Device == "" || f.Device == r.Device) && (f.Reason == "" || f.Reason == r.Reason)
+}
+
+// listScan bounds how many places of the quarantine one page looks at: a page may hold less than its limit, or nothing,
+// and there is more all the same.
+const listScan = 20_000
+
+// list returns up to limit readings before a place in the quarantine, the newest first; place 0 is the end.
+func (q *quarantine) list(ctx context.Context, f Filter, before uint64, limit int) (items []Quarantined, next uint64, err error) {
 	info, err := q.stream.Info(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the quarantine: %w", err)
@@ -106,22 +130,129 @@ func (q *quarantine) list(ctx context.Context, before uint64, limit int) (items 
 	if before == 0 || before > info.State.LastSeq {
 		before = info.State.LastSeq + 1
 	}
-	for id := before - 1; id >= max(info.State.FirstSeq, 1); id-- {
-		if len(items) == limit {
-			return items, id + 1, nil
+	scanned := 0
+	for place := before - 1; place >= max(info.State.FirstSeq, 1); place-- {
+		if len(items) == limit || scanned == listScan {
+			return items, place + 1, nil
 		}
-		msg, err := q.stream.GetMsg(ctx, id)
+		scanned++
+		msg, err := q.stream.GetMsg(ctx, place)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, 0, fmt.Errorf("read the quarantine: %w", err)
 		}
-		item := Quarantined{ID: id, Frame: string(msg.Data)}
-		if err := json.Unmarshal([]byte(msg.Header.Get(quarantineHeader)), &item); err != nil {
-			return nil, 0, fmt.Errorf("read the quarantine: item %d: %w", id, err)
+		item, err := readQuarantined(msg)
+		if err != nil {
+			return nil, 0, err
 		}
-		items = append(items, item)
+		if f.takes(&item) {
+			items = append(items, item)
+		}
 	}
 	return items, 0, nil
+}
+
+func readQuarantined(msg *jetstream.RawStreamMsg) (Quarantined, error) {
+	item := Quarantined{ID: msg.Sequence, Frame: string(msg.Data)}
+	if err := json.Unmarshal([]byte(msg.Header.Get(quarantineHeader)), &item); err != nil {
+		return item, fmt.Errorf("read the quarantine: item %d: %w", msg.Sequence, err)
+	}
+	item.Count = max(item.Count, 1)
+	item.at = placeOf(msg)
+	return item, nil
+}
+
+// placeOf returns whence a message's reading came: its message id says so.
+func placeOf(msg *jetstream.RawStreamMsg) (k asideKey) {
+	sequence, reading, _ := strings.Cut(msg.Header.Get(nats.MsgIdHdr), "-")
+	var err error
+	if k.sequence, err = strconv.ParseUint(sequence, 10, 64); err != nil {
+		return asideKey{}
+	}
+	if k.reading, err = strconv.ParseUint(reading, 10, 64); err != nil {
+		return asideKey{}
+	}
+	return k
+}
+
+// String is the place as a message id.
+func (k asideKey) String() string { return fmt.Sprintf("%d-%d", k.sequence, k.reading) }
+
+// recall notes what was put from places after position: the writer comes to them again.
+func (q *quarantine) recall(ctx context.Context, position uint64) error {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read the quarantine: %w", err)
+	}
+	q.there = map[asideKey]bool{}
+	for place := info.State.LastSeq; place >= max(info.State.FirstSeq, 1); place-- {
+		msg, err := q.stream.GetMsg(ctx, place)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the quarantine: %w", err)
+		}
+		at := placeOf(msg)
+		if at.sequence <= position {
+			break // they stand in the order of the journal
+		}
+		q.there[at] = true
+	}
+	return nil
+}
+
+// A reading that failed again is kept anew, with the new reason and its old id, under a subject of its own; then the
+// older message goes.
+
+func retriedSubject(id uint64) string { return fmt.Sprintf("quarantine.%d", id) }
+
+// get returns one reading; ErrNotQuarantined when it is not there.
+func (q *quarantine) get(ctx context.Context, id uint64) (Quarantined, error) {
+	msg, err := q.stream.GetLastMsgForSubject(ctx, retriedSubject(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		msg, err = q.stream.GetMsg(ctx, id)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return Quarantined{}, ErrNotQuarantined
+	case err != nil:
+		return Quarantined{}, fmt.Errorf("read the quarantine: %w", err)
+	}
+	item, err := readQuarantined(msg)
+	if err == nil && item.ID != id {
+		return Quarantined{}, ErrNotQuarantined // the place of another one's later try
+	}
+	return item, err
+}
+
+// gave says whether the quarantine ever had that place.
+func (q *quarantine) gave(ctx context.Context, id uint64) (bool, error) {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the quarantine: %w", err)
+	}
+	return id > 0 && id <= info.State.LastSeq, nil
+}
+
+// remove takes the reading out; its newest message stays if it failed again.
+func (q *quarantine) remove(ctx context.Context, id uint64, failedAgain bool) error {
+	of := jetstream.WithPurgeSubject(retriedSubject(id))
+	purge := []jetstream.StreamPurgeOpt{of}
+	if failedAgain {
+		purge = append(purge, jetstream.WithPurgeKeep(1))
+	}
+	if err := q.stream.Purge(ctx, purge...); err != nil {
+		return fmt.Errorf("take out of the quarantine: %w", err)
+	}
+	msg, err := q.stream.GetMsg(ctx, id)
+	if err == nil && msg.Subject == backbone.QuarantineSubject {
+		err = q.stream.DeleteMsg(ctx, id)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("take out of the quarantine: %w", err)
+	}
+	return nil
 }

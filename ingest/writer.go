@@ -37,6 +37,8 @@ type writer struct {
 	work        batchWork
 	dirty       map[string]bool // devices whose account changed since it was saved
 	saved       uint64          // the position that was saved last
+	settled     []Settled       // since then
+	settling    *settling
 	savedAt     time.Time
 	purgedAt    time.Time
 }
@@ -47,6 +49,7 @@ type batchWork struct {
 	points []point // one a line
 	aside  []Quarantined
 	of     []*account // whose readings are in it
+	settle []Settled  // the quarantined readings that it retries or drops
 	last   uint64     // sequence of the last envelope in it
 
 	reading wire.Reading // the one at hand
@@ -61,13 +64,14 @@ type point struct {
 	received int64  // Unix ms
 	seq      uint64 // its number within its boot
 	boot     string
+	retry    uint64 // the quarantined reading that it is
 }
 
 func (b *batchWork) reset() {
 	clear(b.points)
 	clear(b.aside)
 	clear(b.of)
-	b.lines, b.points, b.aside, b.of = b.lines[:0], b.points[:0], b.aside[:0], b.of[:0]
+	b.lines, b.points, b.aside, b.of, b.settle = b.lines[:0], b.points[:0], b.aside[:0], b.of[:0], b.settle[:0]
 }
 
 // run writes until ctx ends. Then it finishes the batch that it has, as long as hard allows, and saves.
@@ -99,14 +103,16 @@ func (w *writer) run(ctx, hard context.Context) error {
 			}
 		}
 		full := w.journalFull()
-		if full || time.Since(w.savedAt) >= w.cfg.SaveEvery {
+		if full || len(w.settled) > 0 || time.Since(w.savedAt) >= w.cfg.SaveEvery {
 			w.save(hard)
+			w.tellSettled()
 		}
 		if full || time.Since(w.purgedAt) >= purgeEvery {
 			w.purge(hard, full)
 		}
 	}
 	w.save(hard)
+	w.tellSettled()
 	return nil
 }
 
@@ -140,6 +146,9 @@ func (w *writer) follow(ctx context.Context) (messages jetstream.MessagesContext
 		}
 	}
 }
+
+// batchBytes bounds the lines of one batch: long texts make few lines heavy, and InfluxDB 1.8 takes 25 MB at once.
+const batchBytes = 4 << 20
 
 // gather reads envelopes until a batch is large or old enough.
 func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext) error {
@@ -175,6 +184,9 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 			return err
 		}
 		w.unpack(msg.Data(), meta.Sequence.Stream)
+		if len(w.work.lines) >= batchBytes || time.Now().After(deadline) {
+			return nil
+		}
 	}
 	return nil
 }
@@ -220,6 +232,9 @@ func (w *writer) entry(e *entry, sequence uint64) {
 		w.accounts[a.device] = a
 	}
 	if a.asOf >= sequence {
+		if e.kind == entryReadings || e.kind == entryRetry {
+			w.work.at.reading += e.count // the places of those behind it stay
+		}
 		return // saved after the position was: counted already
 	}
 	if a.batch.Received == 0 {
@@ -231,6 +246,10 @@ func (w *writer) entry(e *entry, sequence uint64) {
 	if e.kind == entryRefusal {
 		a.batch.Received += e.count
 		a.batch.refuse(string(e.reason), e.count)
+		return
+	}
+	if e.settles > 0 {
+		w.settleEntry(a, e)
 		return
 	}
 	a.Clock = max(a.Clock, e.clock)
@@ -265,14 +284,19 @@ func (w *writer) entry(e *entry, sequence uint64) {
 	}
 }
 
+// missedPlace sets the places of what is missing before an entry apart from those of readings.
+const missedPlace = 1 << 40
+
 // missed counts readings that were acked and that no envelope before e has shown: they were in one that is damaged.
 func (w *writer) missed(a *account, e *entry, n uint64) {
 	w.log.Error("readings are lost to damage of the journal", "device", a.device, "count", n)
-	w.work.at.reading++
+	at := w.work.at
+	at.reading += missedPlace
 	a.batch.Received += n
 	a.batch.Quarantined += n
 	w.work.aside = append(w.work.aside, Quarantined{
-		Device: a.device, Reason: reasonDamaged, Received: time.UnixMilli(e.received).UTC(), at: w.work.at,
+		Device: a.device, Reason: reasonDamaged, Received: time.UnixMilli(e.received).UTC(), at: at,
+		Count:   n,
 		Message: fmt.Sprintf("%d readings or refused frames were in envelopes of the journal that cannot be read", n),
 	})
 }
@@ -284,6 +308,7 @@ func (w *writer) setAside(e *entry, p *point, r *wire.Reading) {
 		frame = string(appendLine(nil, e.device, e.measurement, r))
 	}
 	w.work.aside = append(w.work.aside, Quarantined{
-		Device: p.account.device, Reason: r.Flaw, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(p.received).UTC(), Frame: frame, at: p.at,
+		ID: p.retry, Device: p.account.device, Reason: r.Flaw, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(p.received).UTC(), Frame: frame, at: p.at,
+		Measurement: string(e.measurement), Count: 1,
 	})
 }

@@ -32,7 +32,7 @@ func TestEachNewReadingIsStoredOnceAndEachResentOneIsCounted(t *testing.T) {
 	if len(lines) != 22 || lines[0] != fmt.Sprintf("telemetry,device=a n=1 %d", received-99_999) {
 		t.Fatalf("the store has\n%s", joinLines(lines))
 	}
-	if got := h.Durable("a", "boot"); got != 20 {
+	if got := h.last("a", "boot"); got != 20 {
 		t.Fatalf("durable %d", got)
 	}
 }
@@ -58,11 +58,11 @@ func TestFlawedReadingsAreSetAsideWithReasonAndFrame(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Fatalf("quarantine\n%s\nwant\n%s", joinLines(got), joinLines(want))
 	}
-	page, next, err := h.Quarantine(t.Context(), 0, 2)
+	page, next, err := h.Quarantine(t.Context(), Filter{}, 0, 2)
 	if err != nil || len(page) != 2 || page[0].Seq != 4 {
 		t.Fatalf("first page %v %d %v", page, next, err)
 	}
-	if page, next, err = h.Quarantine(t.Context(), next, 2); err != nil || len(page) != 1 || page[0].Seq != 1 || next != 0 {
+	if page, next, err = h.Quarantine(t.Context(), Filter{}, next, 2); err != nil || len(page) != 1 || page[0].Seq != 1 || next != 0 {
 		t.Fatalf("second page %v %d %v", page, next, err)
 	}
 }
@@ -180,7 +180,7 @@ func TestStopsInTheMiddleLoseAndDoubleNothing(t *testing.T) {
 	var sent, resent uint64
 	for round := range 4 {
 		h := openHub(t, dir, cfg, store)
-		if got := h.Durable("a", "boot"); got != sent {
+		if got := h.last("a", "boot"); got != sent {
 			t.Fatalf("round %d: durable %d of %d", round, got, sent)
 		}
 		if c := h.of("a"); c.Received != sent+resent {

@@ -154,7 +154,7 @@ func (i ingestAPI) Quarantine(ctx context.Context, cursor string, limit int) ([]
 			return nil, "", &api.QueryError{Parameter: "cursor", Value: cursor, Message: "it is not one that the hub gave"}
 		}
 	}
-	found, next, err := i.Ingest.Quarantine(ctx, before, limit)
+	found, next, err := i.Ingest.Quarantine(ctx, ingest.Filter{}, before, limit)
 	if err != nil {
 		return nil, "", err
 	}
