@@ -17,7 +17,8 @@
 // way are the same points.
 //
 // Overload: there is no queue here. Write and Query take as long as the engine takes, at most their context and the
-// configured timeout. The amount of one answer is bounded: [MaxRows] rows or windows, [MaxFields] named fields.
+// configured timeout. The amount of one answer is bounded: [MaxRows] rows or windows, [MaxFields] named fields. The embedded engine's shards are long (a year, or an eighth
+// of the retention), so that readings of any time open a bounded number of files.
 //
 // Durability of the embedded engine: its write-ahead log is fsynced before a write is accepted. What the engine leaves
 // to the kernel although the data cannot be found without it (the file of series keys, the manifest of a new shard and
@@ -26,6 +27,6 @@
 // Files in reading order: store.go (Store, Write, Check), errors.go, write.go (what an answer to a write means),
 // answer.go (keeping what a server answered), query.go (Query and its InfluxQL), read.go (running it and decoding),
 // latest.go, influxdb.go and influxdb_check.go (servers), embedded.go (the engine's life), embedded_http.go (the
-// RoundTripper), embedded_series.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest runs a real server for
-// tests.
+// RoundTripper), embedded_series.go, embedded_shards.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest
+// runs a real server for tests.
 package store

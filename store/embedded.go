@@ -107,9 +107,8 @@ func openEngine(c EmbeddedConfig, log *slog.Logger) (*engine, error) {
 	if _, err := e.meta.CreateDatabase(embeddedDB); err != nil {
 		return nil, fmt.Errorf("create database: %w", err)
 	}
-	update := &meta.RetentionPolicyUpdate{Duration: &c.Retention}
-	if err := e.meta.UpdateRetentionPolicy(embeddedDB, embeddedPolicy, update, true); err != nil {
-		return nil, fmt.Errorf("set retention: %w", err)
+	if err := e.setShards(c.Retention); err != nil {
+		return nil, err
 	}
 
 	e.data = tsdb.NewStore(dataDir)

@@ -47,7 +47,7 @@ func TestEmbeddedAfterACrashHasWhatWasAccepted(t *testing.T) {
 func TestEmbeddedRetention(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
-	old, young := now.Add(-60*24*time.Hour).UnixMilli(), now.Add(-time.Hour).UnixMilli()
+	old, young := now.Add(-800*24*time.Hour).UnixMilli(), now.Add(-time.Hour).UnixMilli()
 	s := openEmbedded(t, dir, 0)
 	write(t, s, fmt.Sprintf("telemetry,device=a n=1 %d\ntelemetry,device=a n=2 %d", old, young))
 	closeStore(t, s)
