@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -85,7 +86,7 @@ func (c *child) stop() error {
 }
 
 // tailBytes is how much of a child's output is kept.
-const tailBytes = 64 << 10
+const tailBytes = 256 << 10
 
 // tail keeps the end of what is written to it.
 type tail struct {
@@ -117,4 +118,15 @@ func (t *tail) last(lines int) string {
 		from = bytes.LastIndexByte(text[:from], '\n')
 	}
 	return string(text[from+1:])
+}
+
+// complaints are the last few lines of a log that are warnings or worse.
+func (t *tail) complaints(lines int) string {
+	var found []string
+	for line := range strings.Lines(string(t.text())) {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") || !strings.Contains(line, "level=") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found[max(0, len(found)-lines):], "")
 }

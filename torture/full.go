@@ -17,7 +17,7 @@ func diskFull(ctx context.Context, s *scene) error {
 	if err != nil {
 		return err
 	}
-	if err := mountTmpfs(disk, "128m"); err != nil {
+	if err := mountTmpfs(disk, "256m"); err != nil {
 		return fmt.Errorf("%w: a tmpfs cannot be mounted (as root it can): %w", errLeftOut, err)
 	}
 	s.closers = append(s.closers, func() error { return unmount(disk) })

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	startLimit  = 90 * time.Second
+	startLimit  = 45 * time.Second
 	settleLimit = 3 * time.Minute // until nothing is queued
 	pollEvery   = 50 * time.Millisecond
 )

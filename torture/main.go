@@ -56,6 +56,12 @@ func faults() []fault {
 	)
 }
 
+// Longest times of one fault.
+const (
+	quickLimit = 3 * time.Minute
+	longLimit  = 90 * time.Minute
+)
+
 // errLeftOut is a fault that this machine cannot play.
 var errLeftOut = errors.New("left out on this machine")
 
@@ -113,11 +119,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	failed := 0
 	for _, f := range chosen {
-		if !l.perform(ctx, f, stdout) {
-			failed++
-		}
+		err := l.perform(ctx, f, stdout)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
+		}
+		if err != nil && !errors.Is(err, errLeftOut) {
+			failed++
 		}
 	}
 	if failed > 0 {
@@ -146,18 +153,21 @@ func choose(only string) ([]fault, error) {
 	return chosen, nil
 }
 
-// perform plays one fault and prints its line. It says whether the product stood it.
-func (l *lab) perform(ctx context.Context, f fault, stdout io.Writer) bool {
+// perform plays one fault and prints its line. The error is nil if the product stood it, and errLeftOut, without a line,
+// if this machine cannot play it and that is no failure.
+func (l *lab) perform(ctx context.Context, f fault, stdout io.Writer) error {
 	began := time.Now()
+	limit := scale(l, quickLimit, longLimit) + l.mixed
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the fault took longer than %v", limit))
+	defer cancel()
 	s, err := l.newScene()
 	if err != nil {
-		l.say("%s: %v", f.name, err)
-		return false
+		return err
 	}
 	err = f.play(ctx, s)
 	if errors.Is(err, errLeftOut) && os.Getenv("CI") != "true" {
 		l.say("%s: %v", f.name, errors.Join(err, s.close()))
-		return true
+		return err
 	}
 	if err != nil {
 		s.problems = append(s.problems, err)
@@ -170,12 +180,11 @@ func (l *lab) perform(ctx context.Context, f fault, stdout io.Writer) bool {
 	if l.races != "" {
 		s.never("races", l.raceReports())
 	}
-	fmt.Fprintln(stdout, s.line(f.name))
-	if s.err() != nil {
+	if err = s.err(); err != nil {
 		l.say("%s was not stood. Last words:\n%s", f.name, words)
-		return false
 	}
-	return true
+	fmt.Fprintln(stdout, s.line(f.name))
+	return err
 }
 
 // buildRacing builds the programs with the race detector into a folder that clean removes.

@@ -154,7 +154,7 @@ func poisoned(s *scene) func(*write) {
 			line = strings.TrimSuffix(line, "\n")
 			if !known[line] {
 				known[line] = true
-				bad[line] = len(known)%oneIn == first
+				bad[line] = len(known)%oneIn == first // they stay the same over the hub's tries
 			}
 			if bad[line] {
 				rejected = append(rejected, line)

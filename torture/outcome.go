@@ -9,14 +9,13 @@ import (
 
 // outcome is what a fault came to.
 type outcome struct {
-	judged         bool // the judge has spoken
-	sent, acked    uint64
-	stored         uint64
-	lost           uint64   // acked, and neither stored nor named by the hub's account
-	doubled        uint64   // points too many
-	facts          []string // key=value, in order
-	problems       []error
-	failedChildren string // their last words
+	judged      bool // the judge has spoken
+	sent, acked uint64
+	stored      uint64
+	lost        uint64   // acked, and neither stored nor named by the hub's account
+	doubled     uint64   // points too many
+	facts       []string // key=value, in order
+	problems    []error
 }
 
 // fact adds a figure to the line.

@@ -62,8 +62,8 @@ func forgottenWrites(ctx context.Context, s *scene) error {
 		}
 	}
 	s.happened("cuts", cuts)
-	s.happened("forgotten_bytes", int(forgotten))
-	s.fact("forgotten_names", names)
+	s.fact("forgotten_bytes", forgotten)
+	s.happened("forgotten_names", names)
 	if _, err := s.hub.received(ctx, received); err != nil {
 		return err
 	}

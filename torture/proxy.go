@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -26,6 +27,7 @@ type proxy struct {
 	mu        sync.Mutex
 	misbehave func(w *write) // nil: a good database
 	counts    map[string]int
+	trouble   string // what the database said last that was not success
 }
 
 // write is one write of the hub's, which the proxy may do something with.
@@ -50,6 +52,7 @@ func newProxy(target string) (*proxy, error) {
 		listener: listener, target: target, client: &http.Client{Timeout: time.Minute}, counts: map[string]int{},
 		through: &httputil.ReverseProxy{
 			Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(address) },
+			ErrorLog:     log.New(io.Discard, "", 0),
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 		},
 	}
@@ -62,7 +65,7 @@ func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
 
 func (p *proxy) close() { _ = p.server.Close() } // there is nothing to be saved
 
-// play sets what writes meet from now on, and forgets the counts; nil ends it.
+// play sets what writes meet from now on; nil ends it.
 func (p *proxy) play(misbehave func(w *write)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,6 +85,20 @@ func (p *proxy) counted(what string) int {
 	return p.counts[what]
 }
 
+// note keeps what the database said, for the last words of a fault that was not stood.
+func (p *proxy) note(trouble string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trouble = time.Now().Format(time.TimeOnly) + " " + trouble
+}
+
+// lastTrouble is what was noted last.
+func (p *proxy) lastTrouble() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trouble
+}
+
 // ServeHTTP implements http.Handler.
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
@@ -94,14 +111,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	misbehave(&write{proxy: p, w: w, r: r, number: p.count("writes")})
 }
 
-// read takes the write's lines off the wire.
+// read takes the write's lines off the wire; it has none when the hub went away meanwhile.
 func (w *write) read() []byte {
 	if w.body == nil {
-		body, err := io.ReadAll(w.r.Body)
-		if err != nil {
-			panic(http.ErrAbortHandler) // the hub has gone
+		if body, err := io.ReadAll(w.r.Body); err == nil {
+			w.body = body
 		}
-		w.body = body
 	}
 	return w.body
 }
@@ -121,10 +136,14 @@ func (w *write) forward(lines []byte) (answered, error) {
 	r.Header = w.r.Header.Clone()
 	resp, err := w.proxy.client.Do(r)
 	if err != nil {
+		w.proxy.note(err.Error())
 		return answered{}, fmt.Errorf("write to the database: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		w.proxy.note(fmt.Sprintf("%s %s", resp.Status, body))
+	}
 	return answered{resp.StatusCode, body}, err
 }
 
@@ -153,7 +172,8 @@ func (w *write) refuse(status int, message string) {
 func (w *write) hangUp(raw string) {
 	conn, buffered, err := http.NewResponseController(w.w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // that closes it as well
+		w.refuse(http.StatusBadGateway, err.Error())
+		return
 	}
 	if raw != "" {
 		_, err = buffered.WriteString(raw)

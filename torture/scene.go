@@ -190,10 +190,13 @@ func (s *scene) account(ctx context.Context) error {
 func (s *scene) lastWords() string {
 	var b strings.Builder
 	if s.hub != nil && s.hub.child != nil {
-		fmt.Fprintf(&b, "hub:\n%s\n", s.hub.stderr.last(15))
+		fmt.Fprintf(&b, "hub:\n%s\n", s.hub.stderr.complaints(20))
+	}
+	if s.proxy != nil {
+		fmt.Fprintf(&b, "database, by the proxy:\n%s\n", s.proxy.lastTrouble())
 	}
 	for _, c := range s.children {
-		fmt.Fprintf(&b, "%s:\n%s\n", c.name, c.stderr.last(8))
+		fmt.Fprintf(&b, "%s:\n%s\n", c.name, c.stderr.complaints(8))
 	}
 	return b.String()
 }
