@@ -20,6 +20,7 @@ type Config struct {
 	Dir             string
 	MaxStore        int64 // bytes on disk that the server in the process may use; 0: DefaultMaxStore
 	JournalMaxBytes int64 // bytes of the journal; 0: DefaultJournalMaxBytes
+	Reserve         int64 // bytes of the disk that envelopes leave free; 0: 64 MiB or 2 % of it, whichever is more
 
 	URL             string // of an external NATS
 	CredentialsFile string // its user's credentials, may be empty
@@ -41,7 +42,8 @@ const startTimeout = 30 * time.Second
 
 // Backbone is an open NATS.
 type Backbone struct {
-	server *server.Server // nil with an external NATS
+	server *embedded // nil with an external NATS
+	room   room
 	conn   *nats.Conn
 	js     jetstream.JetStream
 }
@@ -64,20 +66,23 @@ func (b *Backbone) open(ctx context.Context, cfg Config, log *slog.Logger) (err 
 	if err != nil {
 		return err
 	}
-	if b.js, err = jetstream.New(b.conn); err != nil {
+	js, err := jetstream.New(b.conn)
+	if err != nil {
 		return fmt.Errorf("open jetstream: %w", err)
 	}
+	b.js = roomyJetStream{js, &b.room}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return declare(ctx, b.js, cfg)
 }
 
-func (b *Backbone) startServer(cfg Config, log *slog.Logger) error {
+func (b *Backbone) startServer(cfg Config, log *slog.Logger) (err error) {
 	maxStore := cfg.MaxStore
 	if maxStore == 0 {
 		maxStore = DefaultMaxStore
 	}
-	s, err := server.NewServer(&server.Options{
+	b.room.dir, b.room.reserve = cfg.Dir, cfg.Reserve
+	b.server, err = startEmbedded(server.Options{
 		ServerName:         "telemetryhub",
 		DontListen:         true,
 		JetStream:          true,
@@ -87,20 +92,13 @@ func (b *Backbone) startServer(cfg Config, log *slog.Logger) error {
 		JetStreamMaxMemory: 256 << 20,
 		MaxPayload:         envelopeMax,
 		NoSigs:             true,
-	})
+	}, &b.room, log.With("part", "nats"))
 	if err != nil {
-		return fmt.Errorf("make the nats server: %w", err)
+		return err
 	}
-	b.server = s
-	s.SetLoggerV2(&serverLog{log: log.With("part", "nats")}, false, false, false)
-	s.Start()
-	if !s.ReadyForConnections(startTimeout) {
-		return fmt.Errorf("the nats server was not ready within %s", startTimeout)
-	}
-	if !s.JetStreamEnabled() {
-		return fmt.Errorf("jetstream did not start in %s; the log says why", cfg.Dir)
-	}
-	b.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1))
+	// A server that is started again is back within some hundredths of a second.
+	const reconnectWait = 100 * time.Millisecond
+	b.conn, err = nats.Connect("", nats.InProcessServer(b.server), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait))
 	if err != nil {
 		return fmt.Errorf("connect to the nats server in the process: %w", err)
 	}
@@ -162,18 +160,7 @@ func (b *Backbone) Close() error {
 		b.conn.Close()
 	}
 	if b.server != nil {
-		b.server.Shutdown()
-		b.server.WaitForShutdown()
+		b.server.close()
 	}
 	return nil
-}
-
-// IsFull reports whether a publish failed because the stream or the disk is full.
-func IsFull(err error) bool {
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	const insufficientStorage, streamStoreFailed = 10047, 10077
-	return api.ErrorCode == insufficientStorage || api.ErrorCode == streamStoreFailed
 }

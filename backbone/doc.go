@@ -8,6 +8,8 @@
 // replicate; the hub cannot do that for it.
 //
 // Overload: a full journal refuses the next envelope (DiscardNew), so that what was acked is never dropped for it.
+// So does a disk whose free space has come down to the reserve.
 //
-// Files in reading order: backbone.go (open and close), streams.go (what is declared), log.go (the server's words).
+// Files in reading order: backbone.go (open and close), streams.go (what is declared), room.go and disk_unix.go (the
+// disk's reserve), embedded.go (the server in the process, and how it is mended), log.go (the server's words).
 package backbone

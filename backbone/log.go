@@ -3,10 +3,14 @@ package backbone
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // serverLog gives the server's words to slog. Its notices (a banner of twenty lines) are for debugging only.
-type serverLog struct{ log *slog.Logger }
+type serverLog struct {
+	log    *slog.Logger
+	failed chan<- struct{} // told when a store could not be written; of capacity 1
+}
 
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats says", "words", fmt.Sprintf(format, v...))
@@ -25,6 +29,13 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
+	// The server tells of it in no other way; a test holds these words. They come again with each message that is refused.
+	if strings.Contains(format, "ritical write error") || strings.Contains(format, "will be DISABLED") {
+		select {
+		case l.failed <- struct{}{}:
+		default:
+		}
+	}
 	l.log.Error("nats says", "words", fmt.Sprintf(format, v...))
 }
 

@@ -1,0 +1,150 @@
+package backbone
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// embedded is the server in the process. A server whose store failed to write is of no use until it is started again,
+// so it is, once there is room; what it had acknowledged is on disk, and its clients connect again.
+type embedded struct {
+	options server.Options
+	room    *room
+	log     *slog.Logger
+	failed  chan struct{} // a store could not be written
+
+	mu      sync.Mutex
+	server  *server.Server
+	stopped bool
+
+	stop chan struct{}
+	done chan struct{}
+}
+
+func startEmbedded(options server.Options, r *room, log *slog.Logger) (*embedded, error) {
+	e := &embedded{options: options, room: r, log: log, failed: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	if err := e.start(); err != nil {
+		return nil, err
+	}
+	go e.heal()
+	return e, nil
+}
+
+// start starts a server and makes it the current one.
+func (e *embedded) start() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return errors.New("the nats server is being stopped")
+	}
+	options := e.options // a server writes into its own
+	s, err := server.NewServer(&options)
+	if err != nil {
+		return fmt.Errorf("make the nats server: %w", err)
+	}
+	s.SetLoggerV2(&serverLog{log: e.log, failed: e.failed}, false, false, false)
+	s.Start()
+	switch {
+	case !s.ReadyForConnections(startTimeout):
+		err = fmt.Errorf("the nats server was not ready within %s", startTimeout)
+	case !s.JetStreamEnabled():
+		err = fmt.Errorf("jetstream did not start in %s; the log says why", e.options.StoreDir)
+	}
+	if err != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return err
+	}
+	e.server = s
+	return nil
+}
+
+// InProcessConn implements nats.InProcessConnProvider: a connection to the current server.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	s := e.server
+	e.mu.Unlock()
+	if s == nil {
+		return nil, errors.New("the nats server is being started again")
+	}
+	return s.InProcessConn()
+}
+
+// How often a server that failed is looked at, and how long it is left alone after it was started again: whatever is
+// wrong with the disk, starting does not become a load of its own.
+const (
+	healEvery = time.Second
+	healPause = 10 * time.Second
+)
+
+// heal starts the server again after its store failed, when there is room, until stop.
+func (e *embedded) heal() {
+	defer close(e.done)
+	for {
+		select {
+		case <-e.failed:
+		case <-e.stop:
+			return
+		}
+		e.log.Error("the journal's engine failed to write; it is started again as soon as the disk has room")
+		for again := false; !again; {
+			if !e.pause(healEvery) {
+				return
+			}
+			again = e.room.check() == nil && e.restart()
+		}
+		if !e.pause(healPause) {
+			return
+		}
+	}
+}
+
+func (e *embedded) restart() bool {
+	e.mu.Lock()
+	old := e.server
+	e.server = nil
+	e.mu.Unlock()
+	if old != nil {
+		old.Shutdown()
+		old.WaitForShutdown()
+	}
+	select { // what the old one said is settled
+	case <-e.failed:
+	default:
+	}
+	if err := e.start(); err != nil {
+		e.log.Error("the journal's engine does not start; it is tried again", "err", err)
+		return false
+	}
+	e.log.Info("the journal's engine was started again")
+	return true
+}
+
+// pause returns false when the server is to be stopped.
+func (e *embedded) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-e.stop:
+		return false
+	}
+}
+
+// close stops the server and waits for its files to be closed.
+func (e *embedded) close() {
+	close(e.stop)
+	<-e.done
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+	}
+}
