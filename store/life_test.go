@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,7 @@ func TestEmbeddedTellsOfAShardItCannotOpen(t *testing.T) {
 	if err := s.Check(t.Context()); !errors.As(err, &config) || !strings.Contains(config.Mend, "buildtsi") {
 		t.Errorf("Check: %v", err)
 	}
-	write(t, s, fmt.Sprintf("telemetry,device=a n=1 %d", t0+30*24*3600_000)) // others go on
+	write(t, s, fmt.Sprintf("telemetry,device=a n=1 %d", t0+400*24*3600_000)) // others go on
 }
 
 func TestEmbeddedWritesAndReadsAtTheSameTime(t *testing.T) {
@@ -146,6 +147,31 @@ func TestAfterCloseNothingWorks(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An engine that hangs, with a write in it, does not keep a hub from ending.
+func TestCloseDoesNotWaitForAHangingWriteLongerThanAsked(t *testing.T) {
+	begun, let := make(chan struct{}), make(chan struct{})
+	s := fake(t, store.InfluxConfig{}, func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-let
+		w.WriteHeader(http.StatusNoContent)
+	})
+	written := make(chan error, 1)
+	go func() { written <- s.Write(context.Background(), []byte("m x=1")) }()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Close: %v", err)
+	}
+	if err := s.Write(t.Context(), []byte("m x=1")); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("Write after Close: %v", err)
+	}
+	close(let)
+	if err := <-written; err != nil {
+		t.Errorf("the write in progress: %v", err)
+	}
 }
 
 func TestName(t *testing.T) {

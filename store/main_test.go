@@ -105,7 +105,7 @@ func openUnchecked(t testing.TB, c store.InfluxConfig) *store.Store {
 
 func closeStore(t testing.TB, s *store.Store) {
 	t.Helper()
-	if err := s.Close(); err != nil {
+	if err := s.Close(context.Background()); err != nil {
 		t.Errorf("Close: %v", err)
 	}
 }

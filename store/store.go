@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -31,8 +32,10 @@ type Store struct {
 	check     func(context.Context) error
 	closeOnce func() error
 
-	mu     sync.RWMutex // held for reading by each call in progress, so that Close waits for them
+	mu     sync.Mutex
 	closed bool
+	calls  int           // in progress; Close waits for them
+	idle   chan struct{} // closed when the store is, and no call is in progress
 }
 
 // place is where the points are, as the two generations of InfluxDB name it.
@@ -68,6 +71,7 @@ func newStore(name string, at place, c connection, log *slog.Logger) *Store {
 		client:   client,
 		writes:   client.WriteAPIBlocking(at.org, at.bucket),
 		queryURL: client.HTTPService().ServerURL() + "query",
+		idle:     make(chan struct{}),
 	}
 }
 
@@ -104,25 +108,51 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.check(ctx)
 }
 
-// Close waits for the calls in progress and gives up all that the store holds. Later calls fail with ErrClosed; closing
-// again does nothing.
-func (s *Store) Close() error {
+// Close waits for the calls in progress and gives up all that the store holds. When ctx ends first it returns the
+// context's error, and the store is given up by itself as soon as the last call has ended: a disk that hangs is no reason
+// for the process to stay. Later calls fail with ErrClosed; closing again does nothing.
+func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	again := s.closed
+	s.closed = true
+	calls := s.calls
+	if !again && calls == 0 {
+		close(s.idle)
+	}
+	s.mu.Unlock()
+	if again {
 		return nil
 	}
-	s.closed = true
-	s.client.Close()
-	return s.closeOnce()
+	given := make(chan error, 1)
+	go func() {
+		<-s.idle
+		s.client.Close()
+		given <- s.closeOnce()
+	}()
+	select {
+	case err := <-given:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("store: close, with %d calls in progress: %w", calls, ctx.Err())
+	}
 }
 
 // use keeps the store open until release is called.
 func (s *Store) use() (release func(), err error) {
-	s.mu.RLock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		s.mu.RUnlock()
 		return nil, &RetryError{Err: ErrClosed}
 	}
-	return s.mu.RUnlock, nil
+	s.calls++
+	return s.release, nil
+}
+
+func (s *Store) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls--
+	if s.closed && s.calls == 0 {
+		close(s.idle)
+	}
 }

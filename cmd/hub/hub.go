@@ -110,7 +110,7 @@ func (h *hub) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h.stop.add("store", func(context.Context) error { return h.store.Close() })
+	h.stop.add("store", h.store.Close)
 	// A store that is away or refuses us stops nothing: readings wait in the journal, and readyz says why.
 	check, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
