@@ -211,6 +211,63 @@ func TestAFrameRefusedByTheJournalIsAGap(t *testing.T) {
 	})
 }
 
+// A gap was told to a connection that broke before the device read it: the next one is told before an ack passes it.
+func TestOpenGapsAreToldBeforeTheAckThatPassesThem(t *testing.T) {
+	wantGap := func(t *testing.T, d *device, from, to float64) {
+		t.Helper()
+		if p := d.wantNotice("seq_gap"); p["from"] != from || p["to"] != to || !strings.Contains(fmt.Sprint(p["message"]), "boot b") {
+			t.Errorf("notice %v, want %v to %v of boot b", p, from, to)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		h.sink.durable["d1 b"] = 9
+		h.sink.gaps = map[string][][2]uint64{"d1 b": {{2, 4}, {7, 7}}}
+
+		d := h.dial("d1")
+		d.send(`{"id":1,"method":"hello","params":{"boot":"b"}}`)
+		wantGap(t, d, 2, 4)
+		wantGap(t, d, 7, 7)
+		if got := d.next(); !strings.Contains(got, `"ack":9`) {
+			t.Errorf("answer %s, want ack 9", got)
+		}
+		d.send(`{"seq":10,"values":{"T":1}}`)
+		d.want(ack("b", "10"))
+
+		silent := h.dial("d1") // says no hello
+		silent.send(`{"boot":"b","seq":10,"values":{"T":1}}`)
+		wantGap(t, silent, 2, 4)
+		wantGap(t, silent, 7, 7)
+		silent.want(ack("b", "10"))
+		silent.send(`{"boot":"new","seq":1,"values":{"T":1}}`, `{"boot":"b","seq":11,"values":{"T":1}}`)
+		silent.want(ack("new", "1"), ack("b", "11")) // told once a connection
+		synctest.Wait()
+		silent.wantNone()
+	})
+}
+
+// What the connection before had on its way is durable only now: the hello that comes again names its gap too.
+func TestASecondHelloTellsWhatBecameDurableMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		h.sink.durable["d1 b"] = 1
+		d := h.dial("d1")
+		if got := d.hello(`{"boot":"b"}`); got["ack"] != 1.0 {
+			t.Errorf("welcome %v, want ack 1", got)
+		}
+		h.sink.set(func(s *sink) {
+			s.durable["d1 b"], s.gaps = 5, map[string][][2]uint64{"d1 b": {{2, 4}}}
+		})
+		d.send(`{"id":2,"method":"hello","params":{"boot":"b"}}`)
+		if p := d.wantNotice("seq_gap"); p["from"] != 2.0 || p["to"] != 4.0 {
+			t.Errorf("notice %v, want 2 to 4", p)
+		}
+		if got := d.next(); !strings.Contains(got, `"ack":5`) {
+			t.Errorf("answer %s, want ack 5", got)
+		}
+	})
+}
+
 func TestAckCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)

@@ -21,11 +21,12 @@ import (
 //
 // Append copies t, gives each reading its time and, where it breaks a limit, its Flaw, and lets w join the commit that
 // they will be durable with. It waits while the journal is behind. Its error is a *wire.Error where the frame cannot be
-// taken, any other when the hub stops. Refuse counts a frame that could not be used. Durable returns the last durable seq of a device's boot, 0 if none.
+// taken, any other when the hub stops. Refuse counts a frame that could not be used. Durable returns the last durable
+// seq of a device's boot, 0 if none, and the gaps below it, from and to: readings of which not all have come.
 type Sink interface {
 	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
 	Refuse(device, reason string)
-	Durable(device, boot string) uint64
+	Durable(device, boot string) (last uint64, gaps [][2]uint64)
 }
 
 // Config is what an operator can set of device connections.

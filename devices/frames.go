@@ -75,8 +75,7 @@ func (n *conn) hello(f wire.Frame) error {
 	n.out.limit(h.MaxFrame)
 	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame}
 	if h.Boot != "" {
-		n.number(h.Boot)
-		w.Ack = n.hub.sink.Durable(n.device, h.Boot)
+		w.Ack = n.recall(h.Boot)
 	}
 	if h.KeepaliveS > 0 {
 		asked := time.Duration(min(h.KeepaliveS, int(maxKeepalive/time.Second))) * time.Second

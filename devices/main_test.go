@@ -131,6 +131,7 @@ type sink struct {
 	appended []string // one line a frame
 	refused  []string // device and reason
 	durable  map[string]uint64
+	gaps     map[string][][2]uint64
 	gen      uint64
 	waiters  map[wire.Waiter]bool
 	inside   bool // commits within Append
@@ -210,10 +211,10 @@ func (s *sink) Refuse(device, reason string) {
 	s.set(func(s *sink) { s.refused = append(s.refused, device+" "+reason) })
 }
 
-func (s *sink) Durable(device, boot string) uint64 {
+func (s *sink) Durable(device, boot string) (last uint64, gaps [][2]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.durable[device+" "+boot]
+	return s.durable[device+" "+boot], s.gaps[device+" "+boot]
 }
 
 // lines returns what was appended.

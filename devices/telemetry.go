@@ -17,14 +17,33 @@ type numbering struct {
 
 // number makes boot the numbering of what follows.
 func (n *conn) number(boot string) {
-	if n.numbers.boot == boot {
-		return
+	switch boot {
+	case n.numbers.boot:
+	case n.before.boot: // its last readings may not be durable yet
+		n.numbers, n.before = n.before, n.numbers
+	default:
+		n.recall(boot)
 	}
-	next := numbering{boot, n.hub.sink.Durable(n.device, boot)}
-	if n.before.boot == boot { // its last readings may not be durable yet
-		next.last = max(next.last, n.before.last)
+}
+
+// recall makes boot the numbering of what follows, and returns its last durable number. The gaps below that are told
+// first: they may have been told only to a connection that broke before the device could read it.
+func (n *conn) recall(boot string) (durable uint64) {
+	durable, gaps := n.hub.sink.Durable(n.device, boot)
+	for _, gap := range gaps {
+		n.notice(wire.Notice{
+			Code: wire.ReasonSeqGap, From: gap[0], To: gap[1],
+			Message: fmt.Sprintf("not all of the readings %d to %d of boot %s have reached the hub", gap[0], gap[1], boot),
+		})
 	}
-	n.before, n.numbers = n.numbers, next
+	if boot != n.numbers.boot {
+		n.numbers, n.before = n.before, n.numbers
+	}
+	if boot != n.numbers.boot {
+		n.numbers = numbering{boot: boot}
+	}
+	n.numbers.last = max(n.numbers.last, durable)
+	return durable
 }
 
 // take gives decoded readings to the sink; id is that of the request, nil if it was none. It returns when they are in

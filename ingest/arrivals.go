@@ -16,19 +16,13 @@ type arrivals struct {
 
 type arrival struct {
 	device   string
-	received uint64 // readings and refused frames that are durable
-	boots    []bootArrival
+	received uint64    // readings and refused frames that are durable
+	boots    []numbers // what is durable of each, flawed readings too; the one used last at the end
 
 	// Of the journal's lock.
 	appended uint64 // readings and refused frames that the journal was given
 	clock    int64  // the last time that was given to a reading without one, Unix ms
 	names    names  // that its readings bear; of the journal's lock
-}
-
-// bootArrival is the last durable number of a boot.
-type bootArrival struct {
-	boot string
-	last uint64
 }
 
 // of returns the device's arrival, made if need be.
@@ -43,18 +37,18 @@ func (a *arrivals) of(device string) *arrival {
 	return d
 }
 
-// durable returns the last durable number of a device's boot.
-func (a *arrivals) durable(device, boot string) uint64 {
+// durable returns the last durable number of a device's boot, and the gaps below it.
+func (a *arrivals) durable(device, boot string) (last uint64, gaps [][2]uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if d := a.byDevice[device]; d != nil {
-		for _, b := range d.boots {
-			if b.boot == boot {
-				return b.last
+		for i := range d.boots {
+			if n := &d.boots[i]; n.Boot == boot {
+				return n.last(), n.gaps()
 			}
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // commit notes what became durable.
@@ -65,25 +59,25 @@ func (a *arrivals) commit(marks []mark) {
 		m := &marks[i]
 		m.of.received += m.count
 		if m.last > 0 && m.boot != "" {
-			m.of.note(m.boot, m.last)
+			m.of.numbersOf(m.boot).add(m.last-m.count+1, m.last)
 		}
 	}
 }
 
-// note needs arrivals.mu. The boot used last is at the end.
-func (d *arrival) note(boot string, last uint64) {
-	if n := len(d.boots); n > 0 && d.boots[n-1].boot == boot {
-		d.boots[n-1].last = max(d.boots[n-1].last, last)
-		return
+// numbersOf returns the boot's numbers, made if need be, and puts them to the end. It needs arrivals.mu.
+func (d *arrival) numbersOf(boot string) *numbers {
+	if last := len(d.boots) - 1; last >= 0 && d.boots[last].Boot == boot {
+		return &d.boots[last]
 	}
-	b := bootArrival{boot: boot, last: last}
-	if i := slices.IndexFunc(d.boots, func(o bootArrival) bool { return o.boot == boot }); i >= 0 {
-		b.last = max(last, d.boots[i].last)
+	n := numbers{Boot: boot}
+	if i := slices.IndexFunc(d.boots, func(o numbers) bool { return o.Boot == boot }); i >= 0 {
+		n = d.boots[i]
 		d.boots = slices.Delete(d.boots, i, i+1)
 	} else if len(d.boots) == maxBoots {
 		d.boots = slices.Delete(d.boots, 0, 1)
 	}
-	d.boots = append(d.boots, b)
+	d.boots = append(d.boots, n)
+	return &d.boots[len(d.boots)-1]
 }
 
 // mark is one frame within a commit.
@@ -96,8 +90,8 @@ type mark struct {
 
 // bootOf returns boot as the text that is already there, where it is.
 func (d *arrival) bootOf(boot []byte) string {
-	if n := len(d.boots); n > 0 && d.boots[n-1].boot == string(boot) {
-		return d.boots[n-1].boot
+	if n := len(d.boots); n > 0 && d.boots[n-1].Boot == string(boot) {
+		return d.boots[n-1].Boot
 	}
 	return string(boot)
 }

@@ -51,8 +51,8 @@ func TestACrashBeforeProgressIsSavedRepeatsTheSameLines(t *testing.T) {
 	again := &memoryStore{}
 	again.answers(reject)
 	crashed := openHub(t, copyOf(t, dir), cfg, again)
-	if crashed.Durable("a", "b") != 10 {
-		t.Fatalf("durable %d", crashed.Durable("a", "b"))
+	if crashed.last("a", "b") != 10 {
+		t.Fatalf("durable %d", crashed.last("a", "b"))
 	}
 	if gotA, gotC := crashed.settled("a", 20), crashed.settled("c", 21); fmt.Sprint(gotA) != fmt.Sprint(wantA) || fmt.Sprint(gotC) != fmt.Sprint(wantC) {
 		t.Fatalf("counts %+v and %+v; before the crash %+v and %+v", gotA, gotC, wantA, wantC)
@@ -129,7 +129,7 @@ func TestABacklogIsKnownAfterARestart(t *testing.T) {
 	h.close()
 
 	h = openHub(t, dir, testConfig(), store)
-	if got := []uint64{h.Durable("a", "b"), h.Durable("a", "second boot"), h.Durable("a", "third"), h.Durable("c", "")}; !slices.Equal(got, []uint64{30, 4, 0, 0}) {
+	if got := []uint64{h.last("a", "b"), h.last("a", "second boot"), h.last("a", "third"), h.last("c", "")}; !slices.Equal(got, []uint64{30, 4, 0, 0}) {
 		t.Fatalf("durable %v", got)
 	}
 	if a, c := h.of("a"), h.of("c"); a.Received != 31 || a.Stored != 1 || a.Queued != 30 || c.Received != 2 || c.Queued != 2 {

@@ -33,7 +33,7 @@ func TestAnAckComesAfterTheEnvelopeIsInTheStream(t *testing.T) {
 		if env, err := openEnvelope(msg.Data); err != nil || env.number != gen {
 			t.Errorf("message %d is envelope %d, %v", gen, env.number, err)
 		}
-		if d := h.Durable("a", "b"); d < gen {
+		if d := h.last("a", "b"); d < gen {
 			t.Errorf("commit %d was told before it was noted: durable %d", gen, d)
 		}
 	}
@@ -120,7 +120,7 @@ func TestAFullJournalHoldsDevicesUntilThereIsRoom(t *testing.T) {
 	mu.Lock()
 	before := acked
 	mu.Unlock()
-	if got := h.Durable("a", "b"); got != uint64(before) || before == frames {
+	if got := h.last("a", "b"); got != uint64(before) || before == frames {
 		t.Fatalf("%d acked, %d durable", before, got)
 	}
 	// One whose patience ends is not told that it is durable, and the others go on.

@@ -1,6 +1,9 @@
 package ingest
 
-import "slices"
+import (
+	"slices"
+	"sort"
+)
 
 // Bounds of what is remembered of a device's numbering.
 const (
@@ -69,6 +72,49 @@ func (n *numbers) insert(i int, seq uint64) {
 	default:
 		n.Spans = slices.Insert(n.Spans, i, span{seq, seq})
 	}
+}
+
+// add remembers that first to last have come. Where they follow what came before it costs nothing.
+func (n *numbers) add(first, last uint64) {
+	first = max(first, n.Floor+1, n.Forgotten+1)
+	if first > last {
+		return
+	}
+	top := len(n.Spans) - 1
+	switch {
+	case top < 0 && first == n.Floor+1:
+		n.Floor = last
+		return
+	case top >= 0 && n.Spans[top][1]+1 == first:
+		n.Spans[top][1] = last
+		return
+	}
+	// Spans[from:to] touch first to last, and become one with them.
+	from := sort.Search(len(n.Spans), func(i int) bool { return n.Spans[i][1]+1 >= first })
+	to := sort.Search(len(n.Spans), func(i int) bool { return n.Spans[i][0] > last+1 })
+	joined := span{first, last}
+	if from < to {
+		joined = span{min(first, n.Spans[from][0]), max(last, n.Spans[to-1][1])}
+	}
+	n.Spans = slices.Replace(n.Spans, from, to, joined)
+	n.settle()
+}
+
+// gaps returns what is missing below the highest number that has come, and first that of which some is, nobody knows
+// which; at most maxSpans+1.
+func (n *numbers) gaps() (open [][2]uint64) {
+	below := n.Floor
+	if n.Forgotten > below {
+		open = append(open, [2]uint64{below + 1, n.Forgotten})
+		below = n.Forgotten
+	}
+	for _, s := range n.Spans {
+		if s[0] > below+1 {
+			open = append(open, [2]uint64{below + 1, s[0] - 1})
+		}
+		below = s[1]
+	}
+	return open
 }
 
 // settle raises the floor over what has become whole, and forgets the lowest gap when there are too many.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -150,11 +151,16 @@ func TestArrivalsRememberAsManyBootsAsTheAccount(t *testing.T) {
 	if n := len(arrivals.of("a").boots); n != maxBoots {
 		t.Fatalf("%d boots", n)
 	}
-	if arrivals.durable("a", "0") != 1 || arrivals.durable("a", fmt.Sprint(3*maxBoots-1)) != 3*maxBoots || arrivals.durable("a", "1") != 0 || arrivals.durable("b", "0") != 0 {
-		t.Fatalf("arrivals %+v", arrivals.of("a"))
+	for _, c := range []struct {
+		device, boot string
+		want         uint64
+	}{{"a", "0", 1}, {"a", fmt.Sprint(3*maxBoots - 1), 3 * maxBoots}, {"a", "1", 0}, {"b", "0", 0}} {
+		if got, _ := arrivals.durable(c.device, c.boot); got != c.want {
+			t.Fatalf("durable of %s, %s: %d, want %d", c.device, c.boot, got, c.want)
+		}
 	}
 	arrivals.commit([]mark{{of: arrivals.of("a"), boot: "0", last: 5, count: 1}, {of: arrivals.of("a"), boot: "0", last: 3, count: 1}})
-	if got := arrivals.durable("a", "0"); got != 5 {
-		t.Fatalf("durable %d after an older one was resent", got)
+	if got, gaps := arrivals.durable("a", "0"); got != 5 || !slices.Equal(gaps, [][2]uint64{{2, 2}, {4, 4}}) {
+		t.Fatalf("durable %d without %v after an older one was resent", got, gaps)
 	}
 }

@@ -31,7 +31,7 @@ func TestAWriterFasterThanTheCommitsNoteLeavesNothingQueued(t *testing.T) {
 		if c := h.of("a"); c.Queued != 0 || c.Received != 2 {
 			t.Errorf("counts %+v before the ack", c)
 		}
-		if d := h.Durable("a", "b"); d != 1 {
+		if d := h.last("a", "b"); d != 1 {
 			t.Errorf("durable %d before the ack", d)
 		}
 		return ack, err
@@ -86,7 +86,7 @@ func TestEverythingAtOnce(t *testing.T) {
 					return
 				}
 				acked[i].Store(seq)
-				if got := h.Durable(device, "b"); got != seq {
+				if got := h.last(device, "b"); got != seq {
 					t.Errorf("%s: durable %d after the ack of %d", device, got, seq)
 				}
 			}
