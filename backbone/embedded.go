@@ -138,11 +138,16 @@ func (e *embedded) pause(d time.Duration) bool {
 
 // close stops the server and waits for its files to be closed.
 func (e *embedded) close() {
-	close(e.stop)
+	e.mu.Lock()
+	again := e.stopped
+	e.stopped = true
+	e.mu.Unlock()
+	if !again {
+		close(e.stop)
+	}
 	<-e.done
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stopped = true
 	if e.server != nil {
 		e.server.Shutdown()
 		e.server.WaitForShutdown()

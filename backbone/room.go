@@ -116,8 +116,7 @@ func (b *Backbone) Room() error { return b.room.check() }
 
 // IsFull reports whether a publish failed because the stream or the disk is full.
 func IsFull(err error) bool {
-	var none *NoRoomError
-	if errors.As(err, &none) {
+	if _, ok := errors.AsType[*NoRoomError](err); ok {
 		return true
 	}
 	var api *jetstream.APIError

@@ -144,7 +144,7 @@ func TestItMendsItselfAfterTheDiskWasFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Stop() //nolint:errcheck // the end of the test
+	defer watch.Stop()
 	acked := 0
 	for ; acked < 10; acked++ {
 		if err := publish(b); err != nil {
