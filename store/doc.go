@@ -17,7 +17,7 @@
 // way are the same points.
 //
 // Overload: there is no queue here. Write and Query take as long as the engine takes, at most their context and the
-// configured timeout. The amount of one answer is bounded: [MaxRows] rows or windows, [MaxFields] named fields. The embedded engine's shards are long (a year, or an eighth
+// configured timeout; a query of the embedded engine is ended after 10 s. The amount of one answer is bounded: [MaxRows] rows or windows, [MaxFields] named fields. The embedded engine's shards are long (a year, or an eighth
 // of the retention), so that readings of any time open a bounded number of files.
 //
 // Durability of the embedded engine: its write-ahead log is fsynced before a write is accepted. What the engine leaves

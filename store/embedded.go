@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,12 @@ type EmbeddedConfig struct {
 	// Retention is how long points are kept after their time, whole shards at once; 0 keeps them for ever. Older points
 	// are rejected.
 	Retention time.Duration `yaml:"retention"`
+	// QueryTime is how long one query may run; 0: 10 s. A write of a new series waits for the queries that run.
+	QueryTime time.Duration `yaml:"query_time"`
 }
+
+// defaultQueryTime is what the engine takes for some ten million values on one core.
+const defaultQueryTime = 10 * time.Second
 
 // validate reports all faults at once.
 func (c EmbeddedConfig) validate() error {
@@ -44,6 +50,9 @@ func (c EmbeddedConfig) validate() error {
 	}
 	if c.Retention != 0 && c.Retention < minRetention {
 		faults = append(faults, fmt.Errorf("retention: %s is shorter than %s; 0 keeps points for ever", c.Retention, minRetention))
+	}
+	if c.QueryTime < 0 {
+		faults = append(faults, fmt.Errorf("query_time: %s is negative", c.QueryTime))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("store: embedded: %w", err)
@@ -131,6 +140,7 @@ func openEngine(c EmbeddedConfig, log *slog.Logger) (*engine, error) {
 	e.writer.WithLogger(logger)
 	e.query = query.NewExecutor()
 	e.query.WithLogger(logger)
+	e.query.TaskManager.QueryTimeout = cmp.Or(c.QueryTime, defaultQueryTime)
 	e.query.StatementExecutor = &coordinator.StatementExecutor{
 		MetaClient:  e.meta,
 		TaskManager: e.query.TaskManager,

@@ -194,3 +194,23 @@ func TestInvalidQueriesNameTheirField(t *testing.T) {
 		}
 	}
 }
+
+func TestAQueryThatTakesTooLongIsEndedAndSaysSo(t *testing.T) {
+	s, err := store.OpenEmbedded(t.Context(), store.EmbeddedConfig{Dir: t.TempDir(), QueryTime: time.Millisecond}, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, s) })
+	const lines = 200_000
+	var batch []byte
+	for k := range lines {
+		batch = fmt.Appendf(batch, "telemetry,device=a n=%d %d\n", k, t0+int64(k))
+	}
+	write(t, s, string(batch))
+	_, err = s.Query(t.Context(), store.Query{Device: "a", Fn: "mean"})
+	var invalid *store.InvalidQueryError
+	if !errors.As(err, &invalid) || !strings.Contains(invalid.Message, "longer than the store allows") {
+		t.Errorf("a query over %d readings in a millisecond: %v", lines, err)
+	}
+	write(t, s, fmt.Sprintf("telemetry,device=new n=1 %d", t0)) // no query holds it up any more
+}

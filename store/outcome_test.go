@@ -185,7 +185,7 @@ func TestAnswersToAQuery(t *testing.T) {
 		want   error // nil: some error without a type
 	}{
 		{200, `{"results":[{"statement_id":0,"error":"database not found: db"}]}`, &store.ConfigError{}},
-		{200, `{"results":[{"statement_id":0,"error":"query-timeout limit exceeded"}]}`, &store.RetryError{}},
+		{200, `{"results":[{"statement_id":0,"error":"query-timeout limit exceeded"}]}`, &store.InvalidQueryError{}},
 		{200, `{"results":[{"statement_id":0,"error":"max-select-buckets limit exceeded: (9/3)"}]}`, nil},
 		{200, `{"results":[]}`, nil},
 		{200, `<html>`, &store.ConfigError{Status: 200}},

@@ -225,6 +225,9 @@ func resultError(text string) error {
 	switch {
 	case strings.Contains(text, "database not found"), strings.Contains(text, "retention policy not found"):
 		return &ConfigError{Message: "query: " + short(text), Mend: "create it on the server, or correct bucket"}
+	case strings.Contains(text, "query-timeout"):
+		// Not to be tried again: it would take as long then, and writes of new series wait for it in the embedded engine.
+		return &InvalidQueryError{Field: "from", Message: "the query took longer than the store allows; ask for a shorter time or fewer fields"}
 	case strings.Contains(text, "timeout"), strings.Contains(text, "interrupted"),
 		strings.Contains(text, "max-concurrent-queries"), strings.Contains(text, "shutdown"):
 		return &RetryError{Err: errors.New("query: " + short(text))}
