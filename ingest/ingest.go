@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -122,7 +123,9 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 		d := in.arrivals.of(device)
 		d.received, d.clock = a.Received, a.Clock
 		for i := range a.Boots {
-			d.note(a.Boots[i].Boot, a.Boots[i].last())
+			n := a.Boots[i]
+			n.Spans = slices.Clone(n.Spans) // the writer goes on with its own
+			d.boots = append(d.boots, n)
 		}
 	}
 	info, err := w.journal.Info(ctx)
@@ -206,8 +209,11 @@ func (in *Ingest) Commit(ctx context.Context, device string, t *wire.Telemetry) 
 // Refuse counts one frame of the device that could not be used.
 func (in *Ingest) Refuse(device, reason string) { in.journal.refuse(device, reason) }
 
-// Durable returns the last durable number of a device's boot, 0 if none.
-func (in *Ingest) Durable(device, boot string) uint64 { return in.arrivals.durable(device, boot) }
+// Durable returns the last durable number of a device's boot, 0 if none, and the gaps below it, from and to: numbers
+// of which not all have come.
+func (in *Ingest) Durable(device, boot string) (last uint64, gaps [][2]uint64) {
+	return in.arrivals.durable(device, boot)
+}
 
 // Status is how journal and writer are.
 type Status struct {
