@@ -83,9 +83,15 @@ func (e *engine) serveQuery(request *http.Request) (*http.Response, error) {
 	}
 	// Only reading reaches the engine this way, whatever a statement says.
 	for _, statement := range parsed.Statements {
-		if s, ok := statement.(*influxql.SelectStatement); !ok || s.Target != nil {
-			return refuse(request, http.StatusForbidden, "the embedded engine answers SELECT only"), nil
+		switch s := statement.(type) {
+		case *influxql.SelectStatement:
+			if s.Target == nil {
+				continue
+			}
+		case *influxql.ShowMeasurementsStatement:
+			continue
 		}
+		return refuse(request, http.StatusForbidden, "the embedded engine answers SELECT and SHOW MEASUREMENTS only"), nil
 	}
 	e.series.queries.RLock()
 	results, err := e.execute(request, parsed)
