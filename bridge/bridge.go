@@ -14,6 +14,7 @@ import (
 type Registry interface {
 	Authenticate(device, token string) (devices.Device, error)
 	Get(id string) (devices.Device, bool)
+	Current(d devices.Device) bool // it may still connect
 }
 
 // Sessions knows who is connected.

@@ -176,7 +176,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		return r
 	}
 	b.metrics.connects.WithLabelValues("").Inc()
-	c.device = device.ID
+	c.device, c.admittedAs = device.ID, device
 	if hello.will != nil {
 		c.takeWill(*hello.will)
 	}
@@ -217,6 +217,10 @@ func (b *Broker) established(c *client, p peer) {
 	c.session = b.hub.Sessions.Attach(devices.Attachment{
 		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Link: c.link,
 	})
+	if !b.hub.Registry.Current(c.admittedAs) {
+		c.link.Close(wire.CloseRevoked, "credentials revoked")
+		return
+	}
 	c.ready()
 }
 

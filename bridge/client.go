@@ -19,12 +19,13 @@ type client struct {
 	admitted func()
 
 	// Owned by the goroutine that serves the connection.
-	device    string
-	session   *devices.Session
-	will      *message // published when the connection ends without DISCONNECT
-	told      bool     // the session was told that it can take commands
-	goodbye   bool     // the device sent DISCONNECT
-	endReason string   // why the engine ended it, "" when it did not say
+	device     string
+	admittedAs devices.Device // as the registry had it when CONNECT was accepted
+	session    *devices.Session
+	will       *message // published when the connection ends without DISCONNECT
+	told       bool     // the session was told that it can take commands
+	goodbye    bool     // the device sent DISCONNECT
+	endReason  string   // why the engine ended it, "" when it did not say
 }
 
 func newClient(b *Broker, from Origin, admitted func()) *client {

@@ -31,6 +31,21 @@ type hub struct {
 	journal  *journal
 	answers  *answers
 	metrics  *prometheus.Registry
+
+	beforeAttach func() // what happens between the decision to attach a session and that
+}
+
+// hookedSessions are the hub's sessions with its beforeAttach.
+type hookedSessions struct {
+	*devices.Sessions
+	hub *hub
+}
+
+func (s hookedSessions) Attach(a devices.Attachment) *devices.Session {
+	if s.hub.beforeAttach != nil {
+		s.hub.beforeAttach()
+	}
+	return s.Sessions.Attach(a)
 }
 
 func newHub(t *testing.T) *hub {
@@ -74,7 +89,7 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.journal, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // device adds a device and returns its token.

@@ -18,6 +18,7 @@ import (
 // oneDevice is a registry without a bucket, for tests in virtual time.
 type oneDevice struct{}
 
+func (oneDevice) Current(devices.Device) bool { return true }
 func (oneDevice) Get(id string) (devices.Device, bool) {
 	return devices.Device{ID: "sensor-1", Enabled: true}, id == "sensor-1"
 }

@@ -201,8 +201,7 @@ func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
 	c.mu.Unlock()
 	n.session = c.sessions.Attach(Attachment{Device: device.ID, Transport: TransportWSS, Remote: remote, Link: n})
 	c.add(n)
-	// The device may have been disabled, deleted or given a new token since it was asked who it is.
-	if now, ok := c.registry.Get(device.ID); !ok || !now.Enabled || now.Token != device.Token {
+	if !c.registry.Current(device) {
 		n.Close(wire.CloseRevoked, "credentials revoked")
 	}
 	go n.run()

@@ -109,6 +109,13 @@ func (r *Registry) Get(id string) (Device, bool) {
 	return e.device, ok
 }
 
+// Current reports whether d, as Authenticate or Get gave it, may still connect: it has not been deleted, disabled or
+// given a new token since. Who attaches a session asks after that: a change before it found no session to end.
+func (r *Registry) Current(d Device) bool {
+	now, ok := r.Get(d.ID)
+	return ok && now.Enabled && now.Token == d.Token
+}
+
 // Len returns how many devices there are.
 func (r *Registry) Len() int {
 	r.mu.RLock()
