@@ -20,7 +20,8 @@ type Registry interface {
 // Sessions knows who is connected.
 type Sessions interface {
 	Attach(a devices.Attachment) *devices.Session
-	Presence(device string) devices.Presence
+	// AttachIfAbsent leaves the session that a device has.
+	AttachIfAbsent(a devices.Attachment) (session *devices.Session, attached bool)
 }
 
 // Sink takes readings to the journal.

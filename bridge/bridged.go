@@ -55,13 +55,13 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 		return d.session
 	}
 	hub := b.line.external.hub
-	if hub.Sessions.Presence(device).Online {
-		return nil
-	}
 	d = &bridgedDevice{owner: b, id: device, seen: time.Now()}
-	session := hub.Sessions.Attach(devices.Attachment{
+	session, attached := hub.Sessions.AttachIfAbsent(devices.Attachment{
 		Device: device, Transport: transportBridge + b.line.external.cfg.Name, Remote: b.line.external.remote(), Link: d,
 	})
+	if !attached {
+		return nil
+	}
 	b.mu.Lock()
 	d.session = session
 	if d.closed == "" {

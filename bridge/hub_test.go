@@ -48,6 +48,13 @@ func (s hookedSessions) Attach(a devices.Attachment) *devices.Session {
 	return s.Sessions.Attach(a)
 }
 
+func (s hookedSessions) AttachIfAbsent(a devices.Attachment) (*devices.Session, bool) {
+	if s.hub.beforeAttach != nil {
+		s.hub.beforeAttach()
+	}
+	return s.Sessions.AttachIfAbsent(a)
+}
+
 func newHub(t *testing.T) *hub {
 	t.Helper()
 	ns, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})

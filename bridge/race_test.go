@@ -44,3 +44,23 @@ func TestBrokerEndsASessionWhoseDeviceChangedBeforeItBegan(t *testing.T) {
 		})
 	}
 }
+
+// TestABridgedDeviceYieldsToAConnectionThatComesFirst lets the device connect by itself while the bridge makes a session
+// for its message.
+func TestABridgedDeviceYieldsToAConnectionThatComesFirst(t *testing.T) {
+	m := newMosquitto(t, "")
+	h := newHub(t)
+	h.device("sensor-1")
+	var direct *devices.Session
+	h.beforeAttach = func() {
+		direct = h.sessions.Attach(devices.Attachment{Device: "sensor-1", Transport: "wss", Link: deaf{}})
+	}
+	openExternal(t, h, externalConfig(m.url()))
+	device := m.client("device")
+	defer device.Disconnect(100)
+	wantToken(t, device.Publish("devices/sensor-1/telemetry", 1, false, `{"n":1}`))
+	h.journal.wantDurable(t, entry{"sensor-1", "telemetry n=1"})
+	if p := h.sessions.Presence("sensor-1"); p.Transport != "wss" || p.Session != direct.ID() {
+		t.Errorf("presence %+v, want the direct connection, session %d", p, direct.ID())
+	}
+}

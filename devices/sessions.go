@@ -48,13 +48,25 @@ const causeReplaced = "replaced by a newer connection"
 
 // Attach makes a the device's session. An older one is closed with code 4001; it has ended when Attach returns.
 func (s *Sessions) Attach(a Attachment) *Session {
+	n, _ := s.attach(a, false)
+	return n
+}
+
+// AttachIfAbsent makes a the device's session unless it has one.
+func (s *Sessions) AttachIfAbsent(a Attachment) (n *Session, attached bool) { return s.attach(a, true) }
+
+func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool) {
 	now := time.Now()
 	n := &Session{Attachment: a, sessions: s, connected: now}
 	n.seen.Store(now.UnixMilli())
 	s.mu.Lock()
+	old := s.byDevice[a.Device]
+	if old != nil && yields {
+		s.mu.Unlock()
+		return nil, false
+	}
 	s.lastID++
 	n.id = s.lastID
-	old := s.byDevice[a.Device]
 	if n.before = s.last[a.Device]; old != nil {
 		n.before.DisconnectedAt, n.before.Cause, n.before.Clock = now, causeReplaced, old.clock
 	}
@@ -69,7 +81,7 @@ func (s *Sessions) Attach(a Attachment) *Session {
 		old.Link.Close(wire.CloseReplaced, causeReplaced)
 		s.answers.SessionEnded(a.Device, old.id)
 	}
-	return n
+	return n, true
 }
 
 func (s *Sessions) detach(n *Session, cause string) {

@@ -44,6 +44,39 @@ func attach(s *devices.Sessions, device string) (*devices.Session, *link) {
 	return s.Attach(devices.Attachment{Device: device, Transport: "test", Remote: "here", Link: l}), l
 }
 
+// A link that yields comes by many goroutines at once with the one that wins: never is that one closed.
+func TestAYieldingSessionTakesNobodysPlace(t *testing.T) {
+	s, told := newSessions()
+	var work sync.WaitGroup
+	direct := &link{}
+	for i := range 8 {
+		work.Go(func() {
+			if i == 0 {
+				s.Attach(devices.Attachment{Device: "d1", Transport: "test", Link: direct})
+				return
+			}
+			n, attached := s.AttachIfAbsent(devices.Attachment{Device: "d1", Transport: "bridge", Link: &link{}})
+			if attached != (n != nil) {
+				t.Errorf("session %v, attached %v", n, attached)
+			}
+		})
+	}
+	work.Wait()
+	if p := s.Presence("d1"); p.Transport != "test" {
+		t.Errorf("presence %+v, want the direct connection", p)
+	}
+	wantLines(t, direct.closes)
+	before := told.lines()
+	if n, attached := s.AttachIfAbsent(devices.Attachment{Device: "d1", Link: &link{}}); n != nil || attached {
+		t.Error("attached beside the direct connection")
+	}
+	wantLines(t, told.lines(), before...)
+	s.Kick("d1", 1000, "gone")
+	if _, attached := s.AttachIfAbsent(devices.Attachment{Device: "d1", Transport: "bridge", Link: &link{}}); !attached || s.Presence("d1").Transport != "bridge" {
+		t.Error("not attached though the device has no connection")
+	}
+}
+
 func TestNewestSessionWins(t *testing.T) {
 	s, told := newSessions()
 	old, oldLink := attach(s, "d1")
