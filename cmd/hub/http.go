@@ -58,18 +58,12 @@ func (h *hub) handler() http.Handler {
 // serve answers on the bound ports.
 func (h *hub) serve() {
 	handler := h.handler()
-	server := &http.Server{
-		Handler: handler, TLSConfig: h.certs.ServerTLS(),
-		ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		// What net/http logs are failed handshakes of scanners: for debugging only.
-		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
-	}
-	h.run("https", server, func() error { return server.ServeTLS(h.listener, "", "") })
+	server := h.server(handler)
+	gate := newHandshakes(h.cfg.Devices.MaxHandshakes, h.cfg.Devices.HandshakeTimeout)
+	server.TLSConfig = gate.config(h.certs.ServerTLS())
+	h.run("https", server, func() error { return server.ServeTLS(gate.listener(h.listener), "", "") })
 	if h.plain != nil {
-		plain := &http.Server{
-			Handler: handler, ReadHeaderTimeout: server.ReadHeaderTimeout, IdleTimeout: idleTimeout,
-			MaxHeaderBytes: maxHeader, ErrorLog: server.ErrorLog,
-		}
+		plain := h.server(handler)
 		h.run("http", plain, func() error { return plain.Serve(h.plain) })
 	}
 	// Streams have no end of their own; first of all at the stop, they are told.
@@ -77,6 +71,16 @@ func (h *hub) serve() {
 		h.api.Close()
 		return nil
 	})
+}
+
+// server bounds what a client of either port may cost.
+func (h *hub) server(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		// What net/http logs are failed handshakes of scanners: for debugging only.
+		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+	}
 }
 
 func (h *hub) run(name string, server *http.Server, serve func() error) {
