@@ -9,7 +9,7 @@ BINARIES := bin/hub bin/hubctl bin/device-sim
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## build all, run hub and simulator with real readings (DATA=dir LISTEN=host:port MQTT_LISTEN=host:port|off)
@@ -38,6 +38,14 @@ bench-quick: build ## the same, 1 short run, under 2 minutes
 .PHONY: bench-long
 bench-long: build ## the same, 5 runs
 	@$(GO) run ./bench -runs 5
+
+.PHONY: torture
+torture: build ## the long form of the faults, hours; one line a fault (docs/reliability.md; ARGS="-only FAULT -rounds N")
+	@$(GO) run ./torture -bin bin $(ARGS)
+
+.PHONY: torture-quick
+torture-quick: build ## the same in some six minutes; each fault is in make test as well
+	@$(GO) run ./torture -quick -bin bin $(ARGS)
 
 .PHONY: lint
 lint: ## golangci-lint, or gofmt and vet without it

@@ -8,15 +8,18 @@ import (
 
 // Disk holds a tree of files twice: as it is, and as a power cut would leave it. It outlives its mounts.
 type Disk struct {
+	syncTime time.Duration
+
 	mu   sync.Mutex
 	root *object
 	last uint64        // the newest object's number
 	cut  chan struct{} // not nil from Cut to Forget; closed by Release
 }
 
-// NewDisk makes an empty disk.
-func NewDisk() *Disk {
-	d := &Disk{}
+// NewDisk makes an empty disk. A sync takes syncTime, as disks do: what is written and not yet synced is what a power cut
+// should find.
+func NewDisk(syncTime time.Duration) *Disk {
+	d := &Disk{syncTime: syncTime}
 	d.root = d.newObject(true, 0o755)
 	return d
 }

@@ -19,7 +19,7 @@ type box struct {
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	b := &box{t: t, disk: forgetfs.NewDisk(), dir: t.TempDir()}
+	b := &box{t: t, disk: forgetfs.NewDisk(0), dir: t.TempDir()}
 	b.mount()
 	t.Cleanup(func() {
 		if err := b.on.Unmount(); err != nil {

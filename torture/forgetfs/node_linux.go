@@ -205,16 +205,19 @@ func (n *node) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) 
 func (n *node) Write(_ context.Context, f fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
 	errno := n.change(func() syscall.Errno {
 		n.of.write(data, off)
-		if h, is := f.(*handle); is && h.eachWrite {
-			n.of.sync()
-		}
 		return 0
 	})
+	if h, is := f.(*handle); is && h.eachWrite && errno == 0 {
+		errno = n.sync()
+	}
 	return uint32(len(data)), errno
 }
 
 // Fsync implements fs.NodeFsyncer, of files and folders.
-func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return n.sync() }
+
+func (n *node) sync() syscall.Errno {
+	time.Sleep(n.disk.syncTime) // the disk works; a power cut meanwhile forgets
 	return n.change(func() syscall.Errno {
 		n.of.sync()
 		return 0
