@@ -2,29 +2,20 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
 
 type auditInput struct {
-	Device string `query:"device" maxLength:"64" doc:"Only this device; total stays that of all"`
+	Device string `query:"device" maxLength:"64" doc:"Only this device, with the gaps in its numbers"`
+	Deep   bool   `query:"deep" doc:"Count each device's points in the store and compare; as many devices as there is time for"`
 }
 
 type auditOutput struct {
 	Body Audit
-}
-
-type quarantineInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
-}
-
-type quarantineOutput struct {
-	Body struct {
-		Items []Quarantined `json:"items" nullable:"false"`
-		Next  string        `json:"next" doc:"Cursor of the next page; empty on the last"`
-	}
 }
 
 func (s *Server) registerAudit() {
@@ -33,9 +24,6 @@ func (s *Server) registerAudit() {
 		OperationID: "get-audit", Method: http.MethodGet, Path: "/api/v1/audit", Tags: tags, Summary: "What became of every reading",
 		Description: "received = stored + duplicate + quarantined + queued + refused, in all and by device, counted in readings; a frame that could not be used counts as one refused.",
 	}, s.audit)
-	register(s, viewer, huma.Operation{
-		OperationID: "list-quarantine", Method: http.MethodGet, Path: "/api/v1/quarantine", Tags: tags, Summary: "Readings held back, and why",
-	}, s.quarantine)
 }
 
 func (s *Server) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
@@ -59,17 +47,44 @@ func (s *Server) audit(ctx context.Context, in *auditInput) (*auditOutput, error
 			audit.Devices[i].Refused = map[string]uint64{}
 		}
 	}
+	if in.Deep {
+		if err := s.auditStore(ctx, &audit); err != nil {
+			return nil, err
+		}
+	}
 	return &auditOutput{Body: audit}, nil
 }
 
-func (s *Server) quarantine(ctx context.Context, in *quarantineInput) (*quarantineOutput, error) {
-	out := &quarantineOutput{}
-	var err error
-	if out.Body.Items, out.Body.Next, err = s.deps.Ingest.Quarantine(ctx, in.Cursor, in.Limit); err != nil {
-		return nil, err
+// deepBudget bounds the reading of one deep audit; a device that is begun is finished within as much again.
+const deepBudget = 20 * time.Second
+
+// auditStore counts the points of each device. While readings come in, the count may be anything between what was
+// stored before it and what was stored or on its way after it.
+func (s *Server) auditStore(ctx context.Context, audit *Audit) error {
+	began := time.Now()
+	_ = exchangeOf(ctx).control().SetWriteDeadline(began.Add(3 * deepBudget)) // not every writer has deadlines
+	ctx, cancel := context.WithTimeout(ctx, 2*deepBudget)
+	defer cancel()
+	for i := range audit.Devices {
+		d := &audit.Devices[i]
+		begin := time.Now()
+		if begin.Sub(began) > deepBudget {
+			audit.Unread = len(audit.Devices) - i
+			return nil
+		}
+		points, err := s.deps.History.Count(ctx, d.Device)
+		if err != nil {
+			return fmt.Errorf("count the points of %s: %w", d.Device, err)
+		}
+		after, err := s.deps.Ingest.Audit(ctx, d.Device)
+		if err != nil {
+			return err
+		}
+		most := d.Stored + d.Queued
+		for _, a := range after.Devices {
+			most = a.Stored + a.Queued
+		}
+		d.Store = &StoreCount{Points: points, Agrees: points >= d.Stored && points <= most, TookMs: time.Since(begin).Milliseconds()}
 	}
-	if out.Body.Items == nil {
-		out.Body.Items = []Quarantined{}
-	}
-	return out, nil
+	return nil
 }

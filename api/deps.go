@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -57,8 +58,29 @@ type Ingest interface {
 	Latest(device string) map[string]Value
 	// Audit returns the total, and the account of each device, or of one alone.
 	Audit(ctx context.Context, device string) (Audit, error)
-	// Quarantine pages through what is held back, oldest first; cursor "" begins, next "" is the end.
-	Quarantine(ctx context.Context, cursor string, limit int) (items []Quarantined, next string, err error)
+}
+
+// Quarantine holds readings back that could not be stored. Their errors are ErrNotQuarantined for an id that was never
+// given, *QueryError and *UnavailableError.
+type Quarantine interface {
+	// List pages through what is held back, newest first; cursor "" begins, next "" is the end. A page may be short.
+	List(ctx context.Context, q QuarantineQuery) (items []Quarantined, next string, err error)
+	// Get returns one reading.
+	Get(ctx context.Context, id string) (Quarantined, error)
+	// Settle retries or drops one reading; when ctx ends before the outcome it is queued, and goes on.
+	Settle(ctx context.Context, id string, drop bool) (Settled, error)
+	// SettleAll retries or drops a page of them.
+	SettleAll(ctx context.Context, q QuarantineQuery, drop bool) (SettledAll, error)
+}
+
+// ErrNotQuarantined says that no quarantined reading ever had this id.
+var ErrNotQuarantined = errors.New("no quarantined reading has this id")
+
+// QuarantineQuery chooses among quarantined readings; an empty device or reason chooses all.
+type QuarantineQuery struct {
+	Device, Reason string
+	Cursor         string
+	Limit          int
 }
 
 // History reads stored readings back.
@@ -67,6 +89,8 @@ type History interface {
 	Query(ctx context.Context, q HistoryQuery) (readings []Reading, next string, err error)
 	// Latest returns for each field the newest value by the time it was measured.
 	Latest(ctx context.Context, device, measurement string) (map[string]Value, error)
+	// Count reads all of a device's points and says how many they are.
+	Count(ctx context.Context, device string) (uint64, error)
 }
 
 // Readiness tells which parts of the hub can do their work.
@@ -100,6 +124,8 @@ type Deps struct {
 	History   History
 	Readiness Readiness
 	Feeds     Feeds
+
+	Quarantine Quarantine
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows
@@ -152,12 +178,30 @@ type Account struct {
 type DeviceAccount struct {
 	Device string `json:"device"`
 	Account
+	Gaps  []Gap       `json:"gaps,omitempty" doc:"Numbers that never came, where one device is asked for: the boot used last first, of the last 8 boots"`
+	Store *StoreCount `json:"store,omitempty" doc:"What a deep audit found in the store"`
+}
+
+// Gap is a piece of a device's numbering, both ends included, of which no reading came.
+type Gap struct {
+	Boot   string `json:"boot"`
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+	Partly bool   `json:"partly,omitempty" doc:"Some of these may have come; there were too many gaps to remember them"`
+}
+
+// StoreCount compares a device's points in the store with those that the account says are stored.
+type StoreCount struct {
+	Points uint64 `json:"points" doc:"Points in the store, of all measurements"`
+	Agrees bool   `json:"agrees" doc:"As many as stored says, or as it said at some time while they were counted"`
+	TookMs int64  `json:"took_ms"`
 }
 
 // Audit is the account of all, and of each device.
 type Audit struct {
 	Total   Account         `json:"total"`
 	Devices []DeviceAccount `json:"devices" nullable:"false"`
+	Unread  int             `json:"unread,omitempty" doc:"Devices for which a deep audit had no time left; ask for each by itself"`
 }
 
 // Quarantined is a reading or frame that is held back, with the reason why.
@@ -165,8 +209,26 @@ type Quarantined struct {
 	ID       string    `json:"id"`
 	Device   string    `json:"device"`
 	Reason   string    `json:"reason"`
+	Message  string    `json:"message,omitempty" doc:"More of the reason, such as the store's own words"`
+	Boot     string    `json:"boot,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
 	Received time.Time `json:"received"`
-	Frame    string    `json:"frame" doc:"As it was received"`
+	Count    uint64    `json:"count" doc:"Readings that it stands for: 1, or as many as damage of the journal took"`
+	Frame    string    `json:"frame" doc:"As it was received, or the line that the store rejected"`
+}
+
+// Settled is what a retry or drop made of a quarantined reading.
+type Settled struct {
+	ID      string `json:"id"`
+	State   string `json:"state" enum:"stored,dropped,quarantined,queued,gone" doc:"quarantined: it still cannot be stored; queued: it waits for the store and goes on by itself; gone: it was settled before, or fell out of a full quarantine"`
+	Reason  string `json:"reason,omitempty" doc:"Why it stays in the quarantine"`
+	Message string `json:"message,omitempty"`
+}
+
+// SettledAll is what a retry or drop made of several.
+type SettledAll struct {
+	Readings map[string]uint64 `json:"readings" doc:"How many, by state"`
+	Next     string            `json:"next" doc:"Cursor to go on with; empty when all were seen"`
 }
 
 // Part is one part of the hub and whether it can work.

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +32,8 @@ type fakeHub struct {
 
 	queries    []api.HistoryQuery
 	historyErr error
+	points     uint64   // of each device
+	settled    []string // "retry id", or a query
 	stored     map[string]api.Value
 
 	sent    []commands.Request
@@ -274,14 +277,44 @@ func (f fakeIngest) Latest(device string) map[string]api.Value {
 }
 
 func (f fakeIngest) Audit(context.Context, string) (api.Audit, error) {
-	return api.Audit{Total: api.Account{Received: 3, Stored: 2, Refused: map[string]uint64{"bad_json": 1}}, Devices: []api.DeviceAccount{{Device: "d1"}}}, nil
+	return api.Audit{Total: api.Account{Received: 3, Stored: 2, Refused: map[string]uint64{"bad_json": 1}}, Devices: []api.DeviceAccount{{Device: "d1", Account: api.Account{Received: 3, Stored: 2}}}}, nil
 }
 
-func (f fakeIngest) Quarantine(_ context.Context, cursor string, _ int) ([]api.Quarantined, string, error) {
-	if cursor == "broken" {
-		return nil, "", &api.QueryError{Parameter: "cursor", Value: cursor, Message: "not a cursor"}
+type fakeQuarantine struct{ *fakeHub }
+
+func (f fakeQuarantine) List(_ context.Context, q api.QuarantineQuery) ([]api.Quarantined, string, error) {
+	if q.Cursor == "broken" {
+		return nil, "", &api.QueryError{Parameter: "cursor", Value: q.Cursor, Message: "not a cursor"}
 	}
 	return nil, "", nil
+}
+
+func (f fakeQuarantine) Get(_ context.Context, id string) (api.Quarantined, error) {
+	if id != "7" {
+		return api.Quarantined{}, api.ErrNotQuarantined
+	}
+	return api.Quarantined{ID: "7", Device: "d1", Reason: "bad_value", Count: 1}, nil
+}
+
+func (f fakeQuarantine) Settle(_ context.Context, id string, drop bool) (api.Settled, error) {
+	if id != "7" {
+		return api.Settled{}, api.ErrNotQuarantined
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if drop {
+		f.settled = append(f.settled, "drop "+id)
+		return api.Settled{ID: id, State: "dropped"}, nil
+	}
+	f.settled = append(f.settled, "retry "+id)
+	return api.Settled{ID: id, State: "stored"}, nil
+}
+
+func (f fakeQuarantine) SettleAll(_ context.Context, q api.QuarantineQuery, drop bool) (api.SettledAll, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.settled = append(f.settled, fmt.Sprintf("%+v drop=%v", q, drop))
+	return api.SettledAll{Readings: map[string]uint64{"stored": 2}, Next: "9"}, nil
 }
 
 type fakeHistory struct{ *fakeHub }
@@ -291,6 +324,12 @@ func (f fakeHistory) Query(_ context.Context, q api.HistoryQuery) ([]api.Reading
 	defer f.mu.Unlock()
 	f.queries = append(f.queries, q)
 	return []api.Reading{{TS: 1000, Values: map[string]any{"Temp": 20.5}}}, "page2", f.historyErr
+}
+
+func (f fakeHistory) Count(context.Context, string) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.points, f.historyErr
 }
 
 func (f fakeHistory) Latest(context.Context, string, string) (map[string]api.Value, error) {

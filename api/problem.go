@@ -148,6 +148,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		return newProblem(http.StatusForbidden, "device_disabled", "the device is disabled")
 	case errors.Is(err, commands.ErrNotFound):
 		return newProblem(http.StatusNotFound, "command_not_found", "no command has this id")
+	case errors.Is(err, ErrNotQuarantined):
+		return newProblem(http.StatusNotFound, "not_quarantined", "%v", ErrNotQuarantined)
 	case errors.Is(err, commands.ErrTooLate):
 		return newProblem(http.StatusConflict, "too_late", "the command has been sent or has ended; it cannot be cancelled any more")
 	case errors.As(err, &unavailable):

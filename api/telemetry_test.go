@@ -230,7 +230,7 @@ func TestLatestIsTheNewestMeasured(t *testing.T) {
 func TestAuditAndQuarantine(t *testing.T) {
 	b := newBench(t, api.Config{})
 	v := b.ask("GET", "/api/v1/audit", "op_viewer", "").want(200).json()
-	account := map[string]any{"received": 0.0, "stored": 0.0, "duplicate": 0.0, "quarantined": 0.0, "queued": 0.0, "refused": map[string]any{}}
+	account := map[string]any{"received": 3.0, "stored": 2.0, "duplicate": 0.0, "quarantined": 0.0, "queued": 0.0, "refused": map[string]any{}}
 	account["device"] = "d1"
 	if !reflect.DeepEqual(v["devices"], []any{account}) || v["total"].(map[string]any)["received"] != 3.0 {
 		t.Errorf("audit %v", v)

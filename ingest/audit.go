@@ -61,3 +61,8 @@ func (in *Ingest) counts(a *arrival) DeviceCounts {
 func (in *Ingest) Quarantine(ctx context.Context, f Filter, before uint64, limit int) ([]Quarantined, uint64, error) {
 	return in.writer.quarantine.list(ctx, f, before, limit)
 }
+
+// Quarantined returns one quarantined reading, or ErrNotQuarantined.
+func (in *Ingest) Quarantined(ctx context.Context, id uint64) (Quarantined, error) {
+	return in.writer.quarantine.get(ctx, id)
+}

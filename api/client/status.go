@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"iter"
 	"net/http"
 	"net/url"
 	"time"
@@ -37,6 +36,23 @@ func (c Counts) Missing() int64 {
 type DeviceCounts struct {
 	Device string `json:"device"`
 	Counts
+	Gaps  []Gap       `json:"gaps,omitempty"`  // where one device is asked for
+	Store *StoreCount `json:"store,omitempty"` // of a deep audit
+}
+
+// Gap is a piece of a device's numbering, both ends included, of which no reading came; or, if Partly, some may have.
+type Gap struct {
+	Boot   string `json:"boot"`
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+	Partly bool   `json:"partly,omitempty"`
+}
+
+// StoreCount is how many points of a device are in the store.
+type StoreCount struct {
+	Points uint64 `json:"points"`
+	Agrees bool   `json:"agrees"` // with what the account says is stored
+	TookMs int64  `json:"took_ms"`
 }
 
 // Audit is the hub's account of readings, in all and by device.
@@ -54,25 +70,14 @@ func (c *Client) Audit(ctx context.Context, device string) (Audit, error) {
 	return audit, err
 }
 
-// QuarantineItem is a reading the hub kept aside because it could not be stored.
-type QuarantineItem struct {
-	ID       string    `json:"id"`
-	Device   string    `json:"device"`
-	Reason   string    `json:"reason"`
-	Received time.Time `json:"received"`
-	Frame    string    `json:"frame,omitempty"` // as it came
-}
+// deepWait is how long the hub may read for a deep audit.
+const deepWait = time.Minute
 
-// Quarantine lists what was kept aside, page after page. After an error the sequence ends.
-func (c *Client) Quarantine(ctx context.Context) iter.Seq2[QuarantineItem, error] {
-	return pages(url.Values{}, func(q url.Values) ([]QuarantineItem, string, error) {
-		var page struct {
-			Items []QuarantineItem `json:"items"`
-			Next  string           `json:"next"`
-		}
-		err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/quarantine", query: q}, &page)
-		return page.Items, page.Next, err
-	})
+// DeepAudit returns the account of one device and compares it with its points in the store, which are counted.
+func (c *Client) DeepAudit(ctx context.Context, device string) (Audit, error) {
+	var audit Audit
+	err := c.do(ctx, call{method: http.MethodGet, path: "/api/v1/audit", query: url.Values{"device": {device}, "deep": {"true"}}, wait: deepWait}, &audit)
+	return audit, err
 }
 
 // Readiness says whether the hub serves, and what each part says.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"telemetryhub/api"
@@ -77,6 +76,15 @@ func (h historyAPI) Latest(ctx context.Context, device, measurement string) (map
 	return values, nil
 }
 
+// Count implements api.History.
+func (h historyAPI) Count(ctx context.Context, device string) (uint64, error) {
+	points, err := h.store.Count(ctx, device)
+	if err != nil {
+		return 0, queryError(err)
+	}
+	return points, nil
+}
+
 // queryError says what a reader of the store did wrong, or that the store cannot answer now.
 func queryError(err error) error {
 	var invalid *store.InvalidQueryError
@@ -135,6 +143,11 @@ func (i ingestAPI) Audit(_ context.Context, device string) (api.Audit, error) {
 	for n, d := range audit.Devices {
 		answer.Devices[n] = api.DeviceAccount{Device: d.Device, Account: account(d.Counts)}
 	}
+	if device != "" && len(answer.Devices) == 1 {
+		for _, g := range i.Gaps(device) {
+			answer.Devices[0].Gaps = append(answer.Devices[0].Gaps, api.Gap(g))
+		}
+	}
 	return answer, nil
 }
 
@@ -143,33 +156,6 @@ func account(c ingest.Counts) api.Account {
 		c.Refused = map[string]uint64{}
 	}
 	return api.Account{Received: c.Received, Stored: c.Stored, Duplicate: c.Duplicate, Quarantined: c.Quarantined, Queued: c.Queued, Refused: c.Refused}
-}
-
-// Quarantine implements api.Ingest; its cursor is a place in the quarantine.
-func (i ingestAPI) Quarantine(ctx context.Context, cursor string, limit int) ([]api.Quarantined, string, error) {
-	var before uint64
-	if cursor != "" {
-		var err error
-		if before, err = strconv.ParseUint(cursor, 10, 64); err != nil {
-			return nil, "", &api.QueryError{Parameter: "cursor", Value: cursor, Message: "it is not one that the hub gave"}
-		}
-	}
-	found, next, err := i.Ingest.Quarantine(ctx, ingest.Filter{}, before, limit)
-	if err != nil {
-		return nil, "", err
-	}
-	items := make([]api.Quarantined, len(found))
-	for n, q := range found {
-		reason := q.Reason
-		if q.Message != "" {
-			reason += ": " + q.Message
-		}
-		items[n] = api.Quarantined{ID: strconv.FormatUint(q.ID, 10), Device: q.Device, Reason: reason, Received: q.Received, Frame: q.Frame}
-	}
-	if next == 0 {
-		return items, "", nil
-	}
-	return items, strconv.FormatUint(next, 10), nil
 }
 
 // telemetryFeed turns the live readings of ingest into the API's.

@@ -93,6 +93,7 @@ func TestQueriesReachTheHub(t *testing.T) {
 		"/api/v1/devices/a:b/telemetry?every=5m&fields=T%2CH&fn=mean&from=-1h&limit=20&to=1234": {"history", "a:b", "--fields", "T,H", "--from", "-1h", "--to", "1234", "--every", "5m", "-n", "20"},
 		"/api/v1/commands?device=d1&limit=50&state=unknown":                                     {"commands", "ls", "d1", "--state", "unknown"},
 		"/api/v1/audit?device=d1":                                                               {"audit", "d1"},
+		"/api/v1/quarantine?device=d1&reason=bad_value":                                         {"quarantine", "ls", "--device", "d1", "--reason", "bad_value"},
 	} {
 		if status, _, stderr := h.hubctl(t, args...); status != exitOK || got != want {
 			t.Errorf("%v asked %s, want %s (%s)", args, got, want, stderr)

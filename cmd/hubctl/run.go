@@ -44,7 +44,10 @@ type commandLine struct {
 	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`
 	Audit      auditCommand   `cmd:"" help:"Account for every reading received."`
 	Quarantine struct {
-		Ls quarantineLs `cmd:"" help:"List readings that could not be stored."`
+		Ls    quarantineLs    `cmd:"" help:"List readings that could not be stored, the newest first."`
+		Show  quarantineShow  `cmd:"" help:"Show one of them."`
+		Retry quarantineRetry `cmd:"" help:"Try again to store them, after what was wrong is mended."`
+		Drop  quarantineDrop  `cmd:"" help:"Drop them: they count as refused (dropped)."`
 	} `cmd:"" help:"Readings that could not be stored."`
 	Health     healthCommand     `cmd:"" help:"Say whether the hub is ready; exit status 0 if it is."`
 	Metrics    metricsCommand    `cmd:"" help:"Print the hub's metrics in Prometheus' text format."`
