@@ -57,6 +57,7 @@ type Connector struct {
 
 	mu       sync.Mutex
 	conns    map[*conn]bool
+	waits    *wire.Notice // why nothing is acked at present; nil: it is
 	stopping bool
 	running  sync.WaitGroup // connections and the sweeper
 	stop     chan struct{}
@@ -212,6 +213,9 @@ func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
 func (c *Connector) add(n *conn) {
 	c.mu.Lock()
 	c.conns[n] = true
+	if c.waits != nil {
+		n.tell(*c.waits)
+	}
 	stopping := c.stopping
 	c.mu.Unlock()
 	if stopping {

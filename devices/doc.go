@@ -13,5 +13,5 @@
 // Files in reading order: registry.go and registry_store.go (who may), identity.go (who it is), session.go and
 // sessions.go (who is), presence.go and clock.go (what is remembered of it), feed.go (who looks), connector.go (from request to
 // WebSocket), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),
-// outbox.go (its writer), keepalive.go (the sweeper).
+// journal.go (who waits for the journal is told so), outbox.go (its writer), keepalive.go (the sweeper).
 package devices

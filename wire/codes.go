@@ -44,8 +44,11 @@ const (
 	ReasonTooDeep        = "too_deep"
 	ReasonSeqUnknown     = "seq_unknown"
 	ReasonStoreRejected  = "store_rejected"
-	ReasonSeqGap         = "seq_gap"     // a notice only: numbers that never reached the hub
-	ReasonQuarantined    = "quarantined" // a notice only: the message says why
+	ReasonSeqGap         = "seq_gap"      // a notice only: numbers that never reached the hub
+	ReasonQuarantined    = "quarantined"  // a notice only: the message says why
+	ReasonJournalFull    = "journal_full" // a notice only: nothing is acked until there is room
+	ReasonHubBusy        = "hub_busy"     // a notice only: nothing is acked for another reason
+	ReasonJournalOK      = "journal_ok"   // a notice only: acks go on
 	ReasonTelemetryFlood = "too_many_bad_frames"
 )
 

@@ -220,13 +220,15 @@ func (r readiness) Parts(ctx context.Context) []api.Part {
 		bus.OK, bus.Message = false, err.Error()
 	}
 	status := r.h.ingest.Status()
-	journal := api.Part{Name: "journal", OK: status.Journal == nil}
-	if status.Journal != nil {
-		journal.Message = "nothing is acked: " + status.Journal.Error()
+	fault := r.h.space.journalFault()
+	journal := api.Part{Name: "journal", OK: fault == nil, Message: r.h.space.journal.message()}
+	if fault != nil {
+		journal.Message = "nothing is acked: " + fault.Error()
 	}
+	disk := api.Part{Name: "disk", OK: true, Message: r.h.space.disk.message()}
 	kept := api.Part{Name: "store", OK: true}
 	if status.Store != nil {
 		kept.Message = fmt.Sprintf("away; readings wait in the journal: %v", status.Store)
 	}
-	return []api.Part{bus, journal, kept}
+	return []api.Part{bus, journal, disk, kept}
 }

@@ -40,6 +40,7 @@ type DevicesConfig struct {
 type IngestConfig struct {
 	Keep        time.Duration `yaml:"keep"`         // how long a reading waits for an absent store
 	KeepBytes   Size          `yaml:"keep_bytes"`   // and how much may wait
+	DiskReserve Size          `yaml:"disk_reserve"` // free space that the journal leaves; 0: by the disk's size
 	BatchLines  int           `yaml:"batch_lines"`  // one write to the store
 	BatchAge    time.Duration `yaml:"batch_age"`    // longest wait for a batch to fill
 	PastLimit   time.Time     `yaml:"past_limit"`   // readings measured before are quarantined

@@ -104,6 +104,7 @@ func (c *Config) validateDevices(faults *faultList) {
 func (c *Config) validateIngest(faults *faultList) {
 	within(faults, "ingest.keep", c.Ingest.Keep, time.Minute, maxDuration)
 	within(faults, "ingest.keep_bytes", c.Ingest.KeepBytes, minKeep, 1<<60)
+	within(faults, "ingest.disk_reserve", c.Ingest.DiskReserve, 0, 1<<60)
 	within(faults, "ingest.batch_lines", c.Ingest.BatchLines, 1, maxLines)
 	within(faults, "ingest.batch_age", c.Ingest.BatchAge, time.Millisecond, time.Minute)
 	within(faults, "ingest.future_limit", c.Ingest.FutureLimit, 0, maxDuration)

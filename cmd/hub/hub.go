@@ -42,6 +42,7 @@ type hub struct {
 	sessions  *devices.Sessions
 	commands  *commands.Service
 	connector *devices.Connector
+	space     *space
 	broker    *bridge.Broker
 	externals []*bridge.External
 	api       *api.Server
@@ -52,7 +53,7 @@ func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
 	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openIngest, h.openDevices, h.openBridge, h.openAPI,
+		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.stop.run(stopBudget, log))
@@ -74,6 +75,7 @@ func (h *hub) openFolder(context.Context) error {
 func (h *hub) openBus(ctx context.Context) (err error) {
 	h.bus, err = backbone.Open(ctx, backbone.Config{
 		Dir: h.path("jetstream"), URL: h.cfg.NATS.URL, CredentialsFile: h.cfg.NATS.CredentialsFile, CAFile: h.cfg.NATS.CAFile,
+		Reserve: int64(h.cfg.Ingest.DiskReserve),
 	}, h.log)
 	if err != nil {
 		return err
