@@ -12,10 +12,13 @@ import (
 	"telemetryhub/web"
 )
 
-// Bounds of a request's head; what follows it is bounded where it is read.
+// Bounds of a request's head and of its answer; the body is bounded where it is read.
 const (
 	maxHeader   = 16 << 10 // bytes
 	idleTimeout = 2 * time.Minute
+	// answerTimeout ends an answer that nobody takes, such as that of an HTTP/2 client that opens no window. What lasts
+	// longer by its nature (the live stream, a command's wait) sets deadlines of its own; a WebSocket has none of these.
+	answerTimeout = time.Minute
 )
 
 // listen binds the ports before anything is opened: a port that is in use is the commonest fault, and costs nothing so.
@@ -76,7 +79,7 @@ func (h *hub) serve() {
 // server bounds what a client of either port may cost.
 func (h *hub) server(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout,
+		Handler: handler, ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, WriteTimeout: answerTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		// What net/http logs are failed handshakes of scanners: for debugging only.
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
