@@ -10,7 +10,7 @@
 // [Service.Send] writes one record that holds both accepted and sent, waits until it is on disk, and only then gives
 // the command to the Router: a crash between the two leaves "sent", which the next start turns into unknown. The
 // device's answer, its progress and the end of its connection come in by [Service.Answered], [Service.Progressed],
-// [Service.SessionEnded] and [Service.SessionReady]. They change the ledger in memory and return: they never wait for
+// [Service.Expired], [Service.SessionEnded] and [Service.SessionReady]. They change the ledger in memory and return: they never wait for
 // the disk and never call the Router, so the caller may hold its own locks. Writers then put the change into the
 // bucket, and only what is durable is shown: by Get, List, Wait and the feed.
 //

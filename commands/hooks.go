@@ -108,6 +108,17 @@ func (s *Service) Progressed(device string, session uint64, p wire.Progress) {
 	}
 }
 
+// Expired takes that a connection held a command until it expired, and so did not send it.
+func (s *Service) Expired(device string, session uint64, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.mirror.byID[id]
+	if s.closed || !ok || e.next.Device != device || e.next.Session != session || e.next.State != Sent || e.next.Attempt != 1 {
+		return // what was sent before on another connection may have run: its own time ends it
+	}
+	s.expireUnsent(e, time.Now(), "not sent: it expired before the device was ready")
+}
+
 // SessionEnded takes the end of a device's connection: what was sent on it at most once is unknown now.
 func (s *Service) SessionEnded(device string, session uint64) {
 	s.mu.Lock()

@@ -30,6 +30,9 @@ func TestTransitions(t *testing.T) {
 			}
 		}
 	}
+	if !legal(&Command{State: Sent, Delivery: AtMostOnce, Attempt: 0}, Expired) {
+		t.Error("a command that surely was not sent cannot expire")
+	}
 	if legal(&Command{State: Expired, Attempt: 0}, Done) {
 		t.Error("a command that expired unsent became done")
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // Send records a command as accepted and sent in one durable record, and then gives it to the device's connection. It
-// returns the command as sent, or as failed if it surely did not go out. Refusals, of which nothing is recorded, are
-// [*InvalidError], [*OfflineError], [*BusyError] and [ErrClosed].
+// returns the command as sent, or as failed or expired if it surely did not go out. Refusals, of which nothing is
+// recorded, are [*InvalidError], [*OfflineError], [*BusyError] and [ErrClosed].
 //
 // Once the record is on its way, the end of ctx does not stop the sending: it only ends the waiting.
 func (s *Service) Send(ctx context.Context, r Request) (Command, error) {
@@ -48,6 +48,9 @@ func (s *Service) Send(ctx context.Context, r Request) (Command, error) {
 		return Command{}, fmt.Errorf("commands: the ledger cannot be written, nothing was sent: %w", err)
 	}
 	s.recorded(e, rev)
+	if s.expiredUnsent(e) {
+		return s.Wait(ctx, cmd.ID)
+	}
 	err = s.router.Send(r.Device, session, frame(cmd, time.Now()))
 	s.mu.Lock()
 	s.sent(e, err)
@@ -107,6 +110,25 @@ func (s *Service) recorded(e *entry, rev uint64) {
 	e.rev, e.shown, e.unsaved = rev, true, false
 	s.show(e, e.next)
 	close(e.recorded)
+}
+
+// expiredUnsent ends a command that expired while its record was written, and reports whether it did.
+func (s *Service) expiredUnsent(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Before(e.next.Expires) {
+		return false
+	}
+	e.sending = false
+	s.expireUnsent(e, now, "not sent: it expired while it was recorded")
+	return true
+}
+
+// expireUnsent ends a command that its record calls sent and that surely was not. Called with mu.
+func (s *Service) expireUnsent(e *entry, now time.Time, cause string) {
+	e.next.Attempt = 0
+	s.change(e, Change{State: Expired, Time: stamp(now), Cause: cause}, nil)
 }
 
 // notRecorded ends a command whose first record failed. The record may still have reached the disk, so

@@ -27,12 +27,13 @@ func nextStates(from State) []State {
 }
 
 // legal reports whether c may become next. Beside the table it holds what the delivery promises: only an at-least-once
-// command is sent again, or expires after it was sent; an expired one is mended only if it had been sent.
+// command is sent again, or expires after it was sent; an expired one is mended only if it had been sent. A command
+// whose record says sent and that surely was not has no attempt.
 func legal(c *Command, next State) bool {
 	if !slices.Contains(nextStates(c.State), next) {
 		return false
 	}
-	again := c.State.atDevice() && (next == Sent || next == Expired)
+	again := c.State.atDevice() && (next == Sent || next == Expired && c.Attempt > 0)
 	if again && c.Delivery != AtLeastOnce {
 		return false
 	}

@@ -258,6 +258,10 @@ func (a *answers) Progressed(device string, session uint64, p wire.Progress) {
 	a.add("progressed %s %d %s %s %v %s", device, session, p.ID, p.Status, p.Percent, p.Message)
 }
 
+func (a *answers) Expired(device string, session uint64, id string) {
+	a.add("expired %s %d %s", device, session, id)
+}
+
 func (a *answers) SessionReady(device string, session uint64) { a.add("ready %s %d", device, session) }
 
 func (a *answers) SessionEnded(device string, session uint64) { a.add("ended %s %d", device, session) }

@@ -117,8 +117,14 @@ func (o *outbox) ready() {
 		return
 	}
 	o.open = true
+	now := time.Now()
 	var refused []wire.Answer
+	var expired []string
 	for _, cmd := range o.held {
+		if !cmd.Expires.IsZero() && !now.Before(cmd.Expires) {
+			expired = append(expired, cmd.ID)
+			continue
+		}
 		frame := wire.AppendCommand(nil, cmd)
 		if err := o.tooLarge(frame); err != nil {
 			refused = append(refused, refusedAnswer(cmd.ID, err))
@@ -130,6 +136,9 @@ func (o *outbox) ready() {
 	o.mu.Unlock()
 	for _, a := range refused {
 		o.conn.session.Answer(a)
+	}
+	for _, id := range expired {
+		o.conn.session.Expired(id)
 	}
 	o.conn.session.Ready()
 }

@@ -124,6 +124,33 @@ func TestHeldCommandsAreCounted(t *testing.T) {
 	})
 }
 
+// A command that expired while it was held is not sent, and the ledger is told so.
+func TestAHeldCommandThatExpiredIsNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		d := h.dial("d1")
+		synctest.Wait()
+		s := h.session("d1")
+		late, soon := ping("late"), ping("soon")
+		late.Expires, soon.Expires = time.Now().Add(time.Second), time.Now().Add(time.Minute)
+		for _, cmd := range []wire.Command{late, soon, ping("always")} {
+			if err := h.sessions.Send("d1", s, cmd); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		d.send(`{"T":1}`)
+		for _, id := range []string{"soon", "always"} {
+			if got := d.next(); !strings.Contains(got, `"id":"`+id+`"`) {
+				t.Errorf("the device got %s, want %s", got, id)
+			}
+		}
+		synctest.Wait()
+		d.wantNone()
+		wantLines(t, h.answers.lines(), fmt.Sprintf("expired d1 %d late", s), fmt.Sprintf("ready d1 %d", s))
+	})
+}
+
 // stop stops the hub within the time.
 func (h *hub) stop(within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)

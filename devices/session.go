@@ -77,6 +77,9 @@ func (s *Session) Ready() { s.sessions.answers.SessionReady(s.Device, s.id) }
 // Answer passes on the device's answer to a command.
 func (s *Session) Answer(a wire.Answer) { s.sessions.answers.Answered(s.Device, s.id, a) }
 
+// Expired says that a command was held until it expired, and not sent.
+func (s *Session) Expired(id string) { s.sessions.answers.Expired(s.Device, s.id, id) }
+
 // Progress passes on what the device says of a command that it works on.
 func (s *Session) Progress(p wire.Progress) { s.sessions.answers.Progressed(s.Device, s.id, p) }
 

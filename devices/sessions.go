@@ -13,6 +13,7 @@ import (
 type Answers interface {
 	Answered(device string, session uint64, a wire.Answer)
 	Progressed(device string, session uint64, p wire.Progress)
+	Expired(device string, session uint64, id string) // a command that was held until then, and not sent
 	SessionReady(device string, session uint64)
 	SessionEnded(device string, session uint64)
 }
