@@ -30,7 +30,7 @@ const (
 	journalEvery = 500 * time.Millisecond
 )
 
-func (h *hub) openSpace(ctx context.Context) error {
+func (h *hub) openSpace(context.Context) error {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 		h.reg.MustRegister(g)
@@ -42,8 +42,7 @@ func (h *hub) openSpace(ctx context.Context) error {
 		journalLimit: gauge("hub_journal_limit_bytes", "Bytes that the journal may have."),
 		diskFree:     gauge("hub_disk_free_bytes", "Free bytes on the disk of the data folder."),
 	}
-	h.space.look(ctx)
-	h.background("space", func(ctx context.Context) { h.space.run(ctx) })
+	h.background("space", h.space.run)
 	return nil
 }
 
@@ -51,6 +50,7 @@ func (s *space) run(ctx context.Context) {
 	journal, all := time.NewTicker(journalEvery), time.NewTicker(spaceEvery)
 	defer journal.Stop()
 	defer all.Stop()
+	s.look(ctx)
 	for {
 		select {
 		case <-journal.C:
