@@ -23,6 +23,7 @@ const (
 	Presence  = "presence"  // who was connected when: one key a shard of devices
 	Commands  = "commands"  // the ledger: one key a command
 	Operators = "operators" // operators' credentials, hashed
+	Types     = "types"     // the types of fields in the store: one key a measurement
 	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
 )
 
@@ -53,6 +54,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		{Bucket: Presence, History: 1},
 		{Bucket: Commands, History: 1, TTL: commandsKept},
 		{Bucket: Operators, History: 1},
+		{Bucket: Types, History: 1},
 		{Bucket: Progress, History: 1},
 	} {
 		b.Storage = jetstream.FileStorage

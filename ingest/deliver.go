@@ -1,16 +1,18 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"telemetryhub/wire"
 )
 
-// Store is where points are kept. Write takes lines of line protocol with times in ms; writing the same lines again
+// Store is where points are kept. Write takes lines of line protocol with times in ns; writing the same lines again
 // changes nothing. It has three outcomes: nil, all of them are stored; *RejectedError, some of them never will be and
 // the others may or may not be stored; any other error, none of them counts as stored and they can be tried again.
 type Store interface {
@@ -143,8 +145,22 @@ func (w *writer) reject(p point, line []byte, message string) {
 	p.account.batch.Quarantined++
 	w.work.aside = append(w.work.aside, Quarantined{
 		ID: p.retry, Count: 1, Device: p.account.device, Reason: wire.ReasonStoreRejected, Message: message, Boot: p.boot, Seq: p.seq,
-		Received: time.UnixMilli(p.received).UTC(), Frame: string(line), at: p.at,
+		Received: time.UnixMilli(p.received).UTC(), Frame: withMillis(line), at: p.at,
 	})
+}
+
+// withMillis returns a line with its time in ms, as all of the quarantine are.
+func withMillis(line []byte) string {
+	digits := bytes.LastIndexByte(line, ' ') + 1
+	ns, err := strconv.ParseInt(string(bytes.TrimRight(line[digits:], "\n")), 10, 64)
+	if err != nil {
+		return string(line)
+	}
+	ms := ns / nanosPerMs
+	if ns%nanosPerMs < 0 {
+		ms-- // before 1970
+	}
+	return string(append(strconv.AppendInt(line[:digits:digits], ms, 10), '\n'))
 }
 
 // setFault notes whether the store takes points, and logs when that changes.

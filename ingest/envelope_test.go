@@ -186,7 +186,7 @@ func FuzzEnvelope(f *testing.F) {
 				if n > uint64(len(body)) || len(r.Fields) > len(body) {
 					t.Fatalf("%d readings, one of %d fields, from %d bytes", n, len(r.Fields), len(body))
 				}
-				if line := appendLine(nil, e.device, e.measurement, &r); len(line) > 64*(len(body)+1) {
+				if line := appendLine(nil, e.device, e.measurement, &r, nil, e.stamp(e.seq, &r)); len(line) > 64*(len(body)+1) {
 					t.Fatalf("a line of %d bytes from %d", len(line), len(body))
 				}
 			}

@@ -29,6 +29,7 @@ type Config struct {
 	BatchAge   time.Duration // a batch is written when it is so old, however small
 	SaveEvery  time.Duration // how often the writer's progress is saved
 	Times      TimeLimits
+	FieldType  func(device, field string) FieldType // what the device's type says of a field, "" for nothing; nil: nothing
 }
 
 // Bus is the NATS that ingest lives in.
@@ -105,6 +106,17 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	}
 	at, accounts, err := w.progress.load(ctx)
 	if err != nil {
+		return nil, err
+	}
+	types, err := bus.Bucket(ctx, backbone.Types)
+	if err != nil {
+		return nil, err
+	}
+	w.types = &fieldTypes{
+		kv: types, store: store, ofOwn: cfg.FieldType, most: bus.MaxMessage() - messageMargin, log: log, fault: w.setFault,
+		by: map[string]*measurementTypes{},
+	}
+	if err := w.types.load(ctx); err != nil {
 		return nil, err
 	}
 	w.position, w.saved, w.runs, w.accounts = at.Position, at.Position, at.Runs, accounts

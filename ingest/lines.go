@@ -6,10 +6,10 @@ import (
 	"telemetryhub/wire"
 )
 
-// appendLine appends one point in line protocol with its time in ms. Names were checked when they were decoded: they
-// have no control characters and no backslashes, which cannot be written there. Numbers are floats, so that 20 and
-// 20.5 of one field do not conflict.
-func appendLine(dst []byte, device, measurement []byte, r *wire.Reading) []byte {
+// appendLine appends one point in line protocol, at a time in ns. Names were checked when they were decoded: they have
+// no control characters and no backslashes, which cannot be written there. Numbers are floats, so that 20 and 20.5 of
+// one field do not conflict, except where types, one a field or none at all, says integer.
+func appendLine(dst []byte, device, measurement []byte, r *wire.Reading, types []FieldType, at int64) []byte {
 	if len(measurement) == 0 {
 		dst = append(dst, wire.DefaultMeasurement...)
 	} else {
@@ -28,7 +28,11 @@ func appendLine(dst []byte, device, measurement []byte, r *wire.Reading) []byte 
 		dst = append(dst, '=')
 		switch f.Kind {
 		case wire.Float:
-			dst = strconv.AppendFloat(dst, f.Number, 'g', -1, 64)
+			if types != nil && types[i] == IntegerField {
+				dst = append(strconv.AppendInt(dst, int64(f.Number), 10), 'i')
+			} else {
+				dst = strconv.AppendFloat(dst, f.Number, 'g', -1, 64)
+			}
 		case wire.String:
 			dst = appendString(dst, f.Text)
 		case wire.True:
@@ -38,7 +42,7 @@ func appendLine(dst []byte, device, measurement []byte, r *wire.Reading) []byte 
 		}
 	}
 	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, r.Time, 10)
+	dst = strconv.AppendInt(dst, at, 10)
 	return append(dst, '\n')
 }
 

@@ -31,7 +31,7 @@ func TestLinesHoldNastyNamesAndTexts(t *testing.T) {
 		{"numbers at the ends", "m", []wire.Field{float("a", math.MaxFloat64), float("b", math.SmallestNonzeroFloat64), float("c", math.Copysign(0, -1)), float("d", 1<<53+1)}, `m,device=a.b:c-1_2 a=1.7976931348623157e+308,b=5e-324,c=-0,d=9.007199254740992e+15 -5`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := appendLine([]byte("before\n"), []byte("a.b:c-1_2"), []byte(c.measurement), &wire.Reading{Fields: c.fields, Time: -5})
+			got := appendLine([]byte("before\n"), []byte("a.b:c-1_2"), []byte(c.measurement), &wire.Reading{Fields: c.fields}, nil, -5)
 			if want := "before\n" + c.want + "\n"; string(got) != want {
 				t.Fatalf("got  %q\nwant %q", got, want)
 			}

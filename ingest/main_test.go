@@ -53,7 +53,16 @@ func (s *memoryStore) answers(f func(ctx context.Context, lines []byte) error) {
 	s.answer = f
 }
 
+// accepted gives the lines with their times in ms.
 func (s *memoryStore) accepted() []string {
+	lines := s.acceptedInNanos()
+	for i := range lines {
+		lines[i] = strings.TrimSuffix(withMillis([]byte(lines[i])), "\n")
+	}
+	return lines
+}
+
+func (s *memoryStore) acceptedInNanos() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.lines)
@@ -122,11 +131,17 @@ func openHubOn(t *testing.T, bus *backbone.Backbone, cfg Config, store *memorySt
 // openHubOver opens an ingest that sees bus by way of over.
 func openHubOver(t *testing.T, bus *backbone.Backbone, over Bus, cfg Config, store *memoryStore) *hub {
 	t.Helper()
+	return openHubStoring(t, bus, over, cfg, store, store)
+}
+
+// openHubStoring opens an ingest whose store has memory within.
+func openHubStoring(t *testing.T, bus *backbone.Backbone, over Bus, cfg Config, store Store, memory *memoryStore) *hub {
+	t.Helper()
 	in, err := Open(context.Background(), cfg, over, store, prometheus.NewRegistry(), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hub{t: t, bus: bus, store: store, Ingest: in}
+	h := &hub{t: t, bus: bus, store: memory, Ingest: in}
 	t.Cleanup(func() {
 		if !h.stopped {
 			ended, end := context.WithCancel(context.Background())

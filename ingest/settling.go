@@ -208,7 +208,7 @@ func (j *journal) settle(ctx context.Context, kind byte, q *Quarantined, t *wire
 
 // settleEntry judges a retry or drop in the journal's order: it moves the reading out of quarantined, and what then becomes
 // of it is counted as of any other. It needs mu.
-func (w *writer) settleEntry(a *account, e *entry) {
+func (w *writer) settleEntry(ctx, hard context.Context, a *account, e *entry) {
 	outcome := Settled{ID: e.settles, Fate: FateDropped}
 	if e.kind == entryRetry {
 		w.work.at.reading++
@@ -232,15 +232,7 @@ func (w *writer) settleEntry(a *account, e *entry) {
 	if !e.reading(r) {
 		r.Flaw = reasonDamaged
 	}
-	if r.Flaw != "" {
-		a.batch.Quarantined++
-		w.setAside(e, &p, r)
-		return
-	}
-	w.work.lines = appendLine(w.work.lines, e.device, e.measurement, r)
-	p.end = len(w.work.lines)
-	w.work.points = append(w.work.points, p)
-	w.latest.note(a.device, e.measurement, r)
+	w.place(ctx, hard, e, p, r)
 }
 
 // reasonDropped is the reason of readings that an operator dropped from the quarantine.

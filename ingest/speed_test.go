@@ -43,6 +43,9 @@ func stillJournal() *journal {
 // readyWriter is a writer with an envelope of one reading in each of frames frames, new each time.
 func readyWriter(frames int) (w *writer, next func() []byte) {
 	w = &writer{accounts: map[string]*account{}, runs: map[uint64]uint64{}, latest: &Latest{byDevice: map[string]*latestOf{}}, log: quiet(), dirty: map[string]bool{}}
+	w.types = &fieldTypes{by: map[string]*measurementTypes{"telemetry": {Fields: map[string]FieldType{
+		"Temp": FloatField, "RelH": FloatField, "L1": IntegerField, "Occ": BooleanField,
+	}}}}
 	var d wire.Decoder
 	var t wire.Telemetry
 	var data []byte
@@ -91,10 +94,10 @@ func TestAppendingAReadingAllocatesNothing(t *testing.T) {
 
 func TestUnpackingAReadingAllocatesNothing(t *testing.T) {
 	w, next := readyWriter(1200)
-	w.unpack(next(), 1)
+	w.unpack(t.Context(), t.Context(), next(), 1)
 	w.settle()
 	n := testing.AllocsPerRun(20, func() {
-		w.unpack(next(), 2)
+		w.unpack(t.Context(), t.Context(), next(), 2)
 		w.settle()
 	})
 	if n > 12 { // an envelope of 1200 readings
@@ -133,7 +136,7 @@ func BenchmarkUnpack(b *testing.B) {
 		b.StopTimer()
 		data := next()
 		b.StartTimer()
-		w.unpack(data, 1)
+		w.unpack(b.Context(), b.Context(), data, 1)
 		w.settle()
 		n += readings
 	}

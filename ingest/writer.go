@@ -22,6 +22,7 @@ type writer struct {
 	latest     *Latest
 	quarantine *quarantine
 	progress   *progress
+	types      *fieldTypes
 	metrics    *metrics
 	log        *slog.Logger
 
@@ -52,6 +53,9 @@ type batchWork struct {
 	settle []Settled  // the quarantined readings that it retries or drops
 	last   uint64     // sequence of the last envelope in it
 
+	left  error       // why the batch is left in the journal
+	types []FieldType // of the fields of the reading at hand
+
 	reading wire.Reading // the one at hand
 	at      asideKey     // and its place
 }
@@ -71,6 +75,7 @@ func (b *batchWork) reset() {
 	clear(b.points)
 	clear(b.aside)
 	clear(b.of)
+	b.left = nil
 	b.lines, b.points, b.aside, b.of, b.settle = b.lines[:0], b.points[:0], b.aside[:0], b.of[:0], b.settle[:0]
 }
 
@@ -82,7 +87,11 @@ func (w *writer) run(ctx, hard context.Context) error {
 	}
 	defer func() { messages.Stop() }()
 	for ctx.Err() == nil {
-		broken := w.gather(ctx, messages)
+		broken := w.gather(ctx, hard, messages)
+		if w.work.left != nil {
+			w.log.Warn("the batch cannot be judged; it is in the journal and goes on after the next start", "err", w.work.left)
+			return nil
+		}
 		// What was unpacked has been judged, so it is delivered even when the next could not be read: read again, its
 		// readings would pass for duplicates.
 		if w.work.last > w.position {
@@ -151,11 +160,11 @@ func (w *writer) follow(ctx context.Context) (messages jetstream.MessagesContext
 const batchBytes = 4 << 20
 
 // gather reads envelopes until a batch is large or old enough.
-func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext) error {
+func (w *writer) gather(ctx, hard context.Context, messages jetstream.MessagesContext) error {
 	w.work.reset()
 	w.work.last = w.position
 	var deadline time.Time
-	for len(w.work.points)+len(w.work.aside) < w.cfg.BatchLines {
+	for w.work.left == nil && len(w.work.points)+len(w.work.aside) < w.cfg.BatchLines {
 		wait := idleWait
 		switch {
 		case !deadline.IsZero():
@@ -183,7 +192,7 @@ func (w *writer) gather(ctx context.Context, messages jetstream.MessagesContext)
 		if err != nil {
 			return err
 		}
-		w.unpack(msg.Data(), meta.Sequence.Stream)
+		w.unpack(ctx, hard, msg.Data(), meta.Sequence.Stream)
 		if len(w.work.lines) >= batchBytes || time.Now().After(deadline) {
 			return nil
 		}
@@ -200,8 +209,8 @@ func (w *writer) wake() {
 	}
 }
 
-// unpack turns one envelope into lines, verdicts and counts.
-func (w *writer) unpack(data []byte, sequence uint64) {
+// unpack turns one envelope into lines, verdicts and counts. If the batch has to be left, all that it did is void.
+func (w *writer) unpack(ctx, hard context.Context, data []byte, sequence uint64) {
 	w.work.last = sequence
 	w.work.at = asideKey{sequence: sequence}
 	env, err := openEnvelope(data)
@@ -218,14 +227,14 @@ func (w *writer) unpack(data []byte, sequence uint64) {
 	}
 	w.runs[env.run] = env.number
 	var e entry
-	for env.next(&e) {
-		w.entry(&e, sequence)
+	for w.work.left == nil && env.next(&e) {
+		w.entry(ctx, hard, &e, sequence)
 	}
 }
 
 // entry judges the readings of one entry. What it counts is not in the account before the batch is delivered: an audit
 // sees each reading once, queued or settled. It needs mu.
-func (w *writer) entry(e *entry, sequence uint64) {
+func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
 	a := w.accounts[string(e.device)]
 	if a == nil {
 		a = &account{device: string(e.device)}
@@ -249,7 +258,7 @@ func (w *writer) entry(e *entry, sequence uint64) {
 		return
 	}
 	if e.settles > 0 {
-		w.settleEntry(a, e)
+		w.settleEntry(ctx, hard, a, e)
 		return
 	}
 	a.Clock = max(a.Clock, e.clock)
@@ -272,16 +281,48 @@ func (w *writer) entry(e *entry, sequence uint64) {
 		if i == 0 || p.boot == "" {
 			p.boot = a.bootOf(e.boot)
 		}
-		if r.Flaw != "" {
-			a.batch.Quarantined++
-			w.setAside(e, &p, r)
-			continue
+		if w.place(ctx, hard, e, p, r); w.work.left != nil {
+			return
 		}
-		w.work.lines = appendLine(w.work.lines, e.device, e.measurement, r)
-		p.end = len(w.work.lines)
-		w.work.points = append(w.work.points, p)
-		w.latest.note(a.device, e.measurement, r)
 	}
+}
+
+// place puts a reading that is new with the lines for the store, or, where it cannot be stored, with those for the
+// quarantine. It needs mu.
+func (w *writer) place(ctx, hard context.Context, e *entry, p point, r *wire.Reading) {
+	stored := e.stamp(p.seq, r)
+	message := ""
+	if r.Flaw == "" {
+		message = w.fit(ctx, hard, e, r)
+	}
+	switch {
+	case w.work.left != nil:
+		return
+	case r.Flaw != "":
+		p.account.batch.Quarantined++
+		w.setAside(e, &p, r, message)
+		return
+	}
+	w.work.lines = appendLine(w.work.lines, e.device, e.measurement, r, w.work.types, stored)
+	p.end = len(w.work.lines)
+	w.work.points = append(w.work.points, p)
+	w.latest.note(p.account.device, e.measurement, r)
+}
+
+// fit gives the fields of a reading the types that they have in the store. Where that cannot be it marks the reading
+// with its flaw and says more; where it cannot be known now it says that the batch has to be left. It needs mu, and
+// lets go of it while it waits.
+func (w *writer) fit(ctx, hard context.Context, e *entry, r *wire.Reading) (message string) {
+	if !w.types.of(e.measurement).knows(r) {
+		w.mu.Unlock()
+		w.work.left = w.types.settle(ctx, hard, string(e.device), e.measurement, r)
+		w.mu.Lock()
+		if w.work.left != nil {
+			return ""
+		}
+	}
+	w.work.types, r.Flaw, message = w.types.of(e.measurement).apply(r, w.work.types[:0])
+	return message
 }
 
 // missedPlace sets the places of what is missing before an entry apart from those of readings.
@@ -301,14 +342,14 @@ func (w *writer) missed(a *account, e *entry, n uint64) {
 	})
 }
 
-// setAside puts a reading that cannot be stored with those for the quarantine.
-func (w *writer) setAside(e *entry, p *point, r *wire.Reading) {
+// setAside puts a reading that cannot be stored with those for the quarantine. The time of its line is in ms.
+func (w *writer) setAside(e *entry, p *point, r *wire.Reading, message string) {
 	frame := string(r.Raw)
 	if frame == "" {
-		frame = string(appendLine(nil, e.device, e.measurement, r))
+		frame = string(appendLine(nil, e.device, e.measurement, r, nil, r.Time))
 	}
 	w.work.aside = append(w.work.aside, Quarantined{
-		ID: p.retry, Device: p.account.device, Reason: r.Flaw, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(p.received).UTC(), Frame: frame, at: p.at,
+		ID: p.retry, Device: p.account.device, Reason: r.Flaw, Message: message, Boot: p.boot, Seq: p.seq, Received: time.UnixMilli(p.received).UTC(), Frame: frame, at: p.at,
 		Measurement: string(e.measurement), Count: 1,
 	})
 }

@@ -99,7 +99,7 @@ func TestNamesAndTextsSurvive(t *testing.T) {
 func TestTypeConflictIsRejectedAndTheRestIsStored(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *store.Store) {
 		write(t, s, fmt.Sprintf("telemetry,device=a x=1 %d", t0))
-		err := s.Write(t.Context(), fmt.Appendf(nil, "telemetry,device=a x=2 %d\ntelemetry,device=a x=\"bad\" %d\ntelemetry,device=a x=3 %d\n", t0+1, t0+2, t0+3))
+		err := s.Write(t.Context(), inNanos(fmt.Sprintf("telemetry,device=a x=2 %d\ntelemetry,device=a x=\"bad\" %d\ntelemetry,device=a x=3 %d\n", t0+1, t0+2, t0+3)))
 		var rejected *store.RejectedError
 		if !errors.As(err, &rejected) || !strings.Contains(rejected.Message, "type") || rejected.Line != -1 {
 			t.Fatalf("got %#v, want a RejectedError about the type", err)
@@ -110,7 +110,7 @@ func TestTypeConflictIsRejectedAndTheRestIsStored(t *testing.T) {
 
 func TestUnreadableLineIsRejectedByItsIndex(t *testing.T) {
 	eachEngine(t, func(t *testing.T, s *store.Store) {
-		err := s.Write(t.Context(), fmt.Appendf(nil, "telemetry,device=a x=1 %d\ntelemetry,device=a x= %d\ntelemetry,device=a x=3 %d\n", t0, t0+1, t0+2))
+		err := s.Write(t.Context(), inNanos(fmt.Sprintf("telemetry,device=a x=1 %d\ntelemetry,device=a x= %d\ntelemetry,device=a x=3 %d\n", t0, t0+1, t0+2)))
 		var rejected *store.RejectedError
 		if !errors.As(err, &rejected) || rejected.Line != 1 {
 			t.Fatalf("got %#v, want a RejectedError of line 1", err)

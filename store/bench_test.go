@@ -14,7 +14,7 @@ func BenchmarkEmbeddedWrite(b *testing.B) {
 	for b.Loop() {
 		batch = batch[:0]
 		for k := range lines {
-			batch = fmt.Appendf(batch, "telemetry,device=d%d Temp=%d.25,RH=%d.5,Light=%d,n=%d %d\n", k%devices, k%40, k%100, k, ms, ms)
+			batch = fmt.Appendf(batch, "telemetry,device=d%d Temp=%d.25,RH=%d.5,Light=%d,n=%d %d000000\n", k%devices, k%40, k%100, k, ms, ms)
 			if k%devices == devices-1 {
 				ms++
 			}

@@ -5,7 +5,7 @@
 //   - [OpenEmbedded]: InfluxDB's own storage engine (v1.8.10) in this process, reached by the same client through an
 //     http.RoundTripper that needs no socket.
 //
-// Writes are line protocol with times in milliseconds at /api/v2/write; reads are InfluxQL at /query, the one language
+// Writes are line protocol with times in nanoseconds at /api/v2/write; reads are InfluxQL at /query, the one language
 // that all of them answer. A series is a measurement with its tags (at least `device`); writing a (series, time, field)
 // again overwrites it, so that a repeated write makes no second point.
 //
@@ -26,7 +26,7 @@
 //
 // Files in reading order: store.go (Store, Write, Check), errors.go, write.go (what an answer to a write means),
 // answer.go (keeping what a server answered), query.go (Query and its InfluxQL), read.go (running it and decoding),
-// latest.go, influxdb.go and influxdb_check.go (servers), embedded.go (the engine's life), embedded_http.go (the
-// RoundTripper), embedded_series.go, embedded_shards.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest
+// latest.go, fieldtypes.go, influxdb.go and influxdb_check.go (servers), embedded.go (the engine's life),
+// embedded_http.go (the RoundTripper), embedded_series.go, embedded_shards.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest
 // runs a real server for tests.
 package store

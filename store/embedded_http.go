@@ -83,15 +83,9 @@ func (e *engine) serveQuery(request *http.Request) (*http.Response, error) {
 	}
 	// Only reading reaches the engine this way, whatever a statement says.
 	for _, statement := range parsed.Statements {
-		switch s := statement.(type) {
-		case *influxql.SelectStatement:
-			if s.Target == nil {
-				continue
-			}
-		case *influxql.ShowMeasurementsStatement:
-			continue
+		if !readsOnly(statement) {
+			return refuse(request, http.StatusForbidden, "the embedded engine answers SELECT, SHOW MEASUREMENTS and SHOW FIELD KEYS only"), nil
 		}
-		return refuse(request, http.StatusForbidden, "the embedded engine answers SELECT and SHOW MEASUREMENTS only"), nil
 	}
 	e.series.queries.RLock()
 	results, err := e.execute(request, parsed)
@@ -104,6 +98,16 @@ func (e *engine) serveQuery(request *http.Request) (*http.Response, error) {
 		return refuse(request, http.StatusUnprocessableEntity, err.Error()), nil
 	}
 	return reply(request, http.StatusOK, content), nil
+}
+
+func readsOnly(statement influxql.Statement) bool {
+	switch s := statement.(type) {
+	case *influxql.SelectStatement:
+		return s.Target == nil
+	case *influxql.ShowMeasurementsStatement, *influxql.ShowFieldKeysStatement:
+		return true
+	}
+	return false
 }
 
 // execute runs the statements and gathers their results; the end of the request's context interrupts them.
@@ -126,7 +130,7 @@ func (e *engine) execute(request *http.Request, parsed *influxql.Query) ([]*quer
 		for _, row := range r.Series {
 			for _, values := range row.Values {
 				if at, ok := values[0].(time.Time); ok {
-					values[0] = at.UnixMilli()
+					values[0] = at.UnixNano()
 				}
 			}
 		}

@@ -58,7 +58,7 @@ func TestEmbeddedRetention(t *testing.T) {
 	if shards, err := os.ReadDir(filepath.Join(dir, "data", "telemetry", "autogen")); err != nil || len(shards) != 1 {
 		t.Errorf("shards on the disk: %v, %v", shards, err)
 	}
-	err := s.Write(t.Context(), fmt.Appendf(nil, "telemetry,device=a n=1 %d\ntelemetry,device=a n=3 %d", old, young+1))
+	err := s.Write(t.Context(), inNanos(fmt.Sprintf("telemetry,device=a n=1 %d\ntelemetry,device=a n=3 %d", old, young+1)))
 	var rejected *store.RejectedError
 	if !errors.As(err, &rejected) || !strings.Contains(rejected.Message, "retention") {
 		t.Errorf("a point beyond the retention: %v", err)
@@ -107,7 +107,7 @@ func TestEmbeddedWritesAndReadsAtTheSameTime(t *testing.T) {
 	for w := range writers {
 		wg.Go(func() {
 			for k := range each {
-				if err := s.Write(t.Context(), fmt.Appendf(nil, "telemetry,device=d%d,new=t%d n=%d %d", w, k%7, k, t0+int64(k))); err != nil {
+				if err := s.Write(t.Context(), inNanos(fmt.Sprintf("telemetry,device=d%d,new=t%d n=%d %d", w, k%7, k, t0+int64(k)))); err != nil {
 					t.Error(err)
 				}
 				if _, err := s.Query(t.Context(), store.Query{Device: "d0"}); err != nil {
@@ -215,7 +215,7 @@ func TestServerGoesAndComesBack(t *testing.T) {
 
 func TestTooLargeForTheServer(t *testing.T) {
 	s := openServer(t, store.InfluxConfig{URL: serverURL(t), Bucket: "large"})
-	batch := []byte(strings.Repeat(fmt.Sprintf("telemetry,device=a n=1 %d\n", t0), 700_000)) // over max-body-size
+	batch := []byte(strings.Repeat(fmt.Sprintf("telemetry,device=a n=1 %d000000\n", t0), 700_000)) // over max-body-size
 	var large *store.TooLargeError
 	var retry *store.RetryError
 	err := s.Write(t.Context(), batch)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -114,10 +115,15 @@ func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// write stores lines that must be accepted.
+// inNanos appends what times in ms, at the ends of lines, lack to be ns.
+func inNanos(lines string) []byte {
+	return regexp.MustCompile(`(?m) (-?\d+)$`).ReplaceAll([]byte(lines), []byte(" ${1}000000"))
+}
+
+// write stores lines, with times in ms, that must be accepted.
 func write(t testing.TB, s *store.Store, lines ...string) {
 	t.Helper()
-	if err := s.Write(context.Background(), []byte(strings.Join(lines, "\n")+"\n")); err != nil {
+	if err := s.Write(context.Background(), inNanos(strings.Join(lines, "\n")+"\n")); err != nil {
 		t.Fatalf("Write: %v", err)
 	}
 }

@@ -70,7 +70,7 @@ func TestAnswersToAWriteHaveOneMeaningEach(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := fake(t, store.InfluxConfig{Token: "secret-token"}, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/api/v2/write" || r.URL.Query().Get("precision") != "ms" || r.URL.Query().Get("bucket") != "db" ||
+				if r.URL.Path != "/api/v2/write" || r.URL.Query().Get("precision") != "ns" || r.URL.Query().Get("bucket") != "db" ||
 					r.Header.Get("Authorization") != "Token secret-token" {
 					t.Errorf("request %s %v", r.URL, r.Header)
 				}

@@ -17,6 +17,8 @@ const (
 	DefaultRows = 1_000
 	// MaxFields bounds the named fields of a query.
 	MaxFields = 500
+	// maxSkip bounds how many rows of one millisecond can be paged through: as many as a millisecond can hold.
+	maxSkip = int(time.Millisecond)
 	// maxName bounds a device id, measurement or field name in a query, in bytes.
 	maxName = 1_024
 )
@@ -56,8 +58,8 @@ type Page struct {
 	Next string // cursor of the next page; empty at the end
 }
 
-// cursor is where a page begins: at a time in ms, after so many rows of that time. Several series of one device (other
-// tags differ) may have rows of the same time.
+// cursor is where a page begins: at a time in ms, after so many rows of that time. Several readings may have the same,
+// and several series of one device (other tags differ).
 type cursor struct {
 	time int64
 	skip int
@@ -69,7 +71,7 @@ func parseCursor(text string) (cursor, error) {
 	left, right, ok := strings.Cut(text, ".")
 	at, err1 := strconv.ParseInt(left, 10, 64)
 	skip, err2 := strconv.Atoi(right)
-	if !ok || err1 != nil || err2 != nil || skip < 0 || skip > MaxRows {
+	if !ok || err1 != nil || err2 != nil || skip < 0 || skip > maxSkip {
 		return cursor{}, &InvalidQueryError{"cursor", "is not one that an answer gave as next"}
 	}
 	return cursor{at, skip}, nil
@@ -197,7 +199,7 @@ func checkName(field, name string) error {
 	return nil
 }
 
-// millisUp rounds up to whole ms: points have whole ms, so that this holds for both bounds. False: no bound.
+// millisUp rounds up to whole ms, which is how rows tell their times, so that this holds for both bounds. False: no bound.
 func millisUp(t time.Time) (int64, bool) {
 	if t.IsZero() {
 		return 0, false

@@ -132,7 +132,7 @@ func (s series) row(values []any, prefix string) (Row, error) {
 			if !ok || err != nil || column != "time" {
 				return Row{}, errors.New("store: query: a row has no time")
 			}
-			row.Time = at
+			row.Time = millisOf(at)
 			continue
 		}
 		if values[i] == nil {
@@ -145,6 +145,15 @@ func (s series) row(values []any, prefix string) (Row, error) {
 		row.Values[strings.TrimPrefix(column, prefix)] = value
 	}
 	return row, nil
+}
+
+// millisOf rounds down, also before 1970: a server asked for milliseconds rounds towards zero.
+func millisOf(ns int64) int64 {
+	ms := ns / int64(time.Millisecond)
+	if ns%int64(time.Millisecond) < 0 {
+		ms--
+	}
+	return ms
 }
 
 // valueOf gives numbers as float64. A whole number that float64 cannot hold exactly stays int64; the engine writes an
@@ -167,7 +176,7 @@ func valueOf(v any) (any, error) {
 // run sends statements, separated by semicolons, and gives a result for each. The parameters go in the body: addresses
 // have a length limit and stand in logs.
 func (s *Store) run(ctx context.Context, statements ...string) ([]result, error) {
-	form := url.Values{"db": {s.place.db}, "epoch": {"ms"}, "q": {strings.Join(statements, "; ")}}
+	form := url.Values{"db": {s.place.db}, "epoch": {"ns"}, "q": {strings.Join(statements, "; ")}}
 	if s.place.rp != "" {
 		form.Set("rp", s.place.rp)
 	}

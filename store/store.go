@@ -60,7 +60,7 @@ type connection struct {
 func newStore(name string, at place, c connection, log *slog.Logger) *Store {
 	options := influxdb2.DefaultOptions().
 		SetApplicationName("telemetry-hub").
-		SetPrecision(time.Millisecond).
+		SetPrecision(time.Nanosecond).
 		SetUseGZip(c.gzip)
 	options.HTTPOptions().SetHTTPDoer(&answerKeeper{client: c.client})
 	client := influxdb2.NewClientWithOptions(c.url, c.token, options)
@@ -78,8 +78,9 @@ func newStore(name string, at place, c connection, log *slog.Logger) *Store {
 // Name says which engine it is: "influxdb" or "embedded".
 func (s *Store) Name() string { return s.name }
 
-// Write stores newline-separated line protocol whose times are milliseconds since the epoch, without time: now. The
-// lines are not kept after it returns.
+// Write stores newline-separated line protocol whose times are nanoseconds since the epoch, without time: now. Reads
+// give times in whole milliseconds, rounded down: what is below tells readings of one millisecond apart. The lines are
+// not kept after it returns.
 //
 // A nil error means that all of it is stored, by the embedded engine and by InfluxDB 1.8 to 3 in their default
 // configuration also fsynced. Other errors are *RejectedError, *TooLargeError, *ConfigError and *RetryError.
