@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"telemetryhub/devices"
 	"telemetryhub/wire"
@@ -99,7 +100,9 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	if err := s.deps.Registry.Delete(ctx, in.ID); err != nil {
 		return nil, err
 	}
+	s.abandonCommands(ctx, in.ID) // before the connection ends, so that they bear the true cause
 	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "deleted")
+	s.abandonCommands(ctx, in.ID) // what was sent until then; now none can be
 	s.deps.Sessions.Forget(in.ID)
 	s.logChange(ctx, "deleted", in.ID)
 	out := &deleteDeviceOutput{}
@@ -107,6 +110,18 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	out.Body.Data = "Nothing was deleted from the store: the device's readings stay under this id until the store's retention, if one is configured, " +
 		"removes them. A device made with the same id would show them again."
 	return out, nil
+}
+
+// abandonTimeout bounds how long the deletion of a device waits until the end of its commands is durable. It is that of
+// one write of the ledger.
+const abandonTimeout = 10 * time.Second
+
+func (s *Server) abandonCommands(ctx context.Context, device string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout) // the device is deleted, whoever still listens
+	defer cancel()
+	if err := s.deps.Commands.Abandon(ctx, device, exchangeOf(ctx).operator.Name); err != nil {
+		s.log.WarnContext(ctx, "the commands of a deleted device are not yet ended; the ledger goes on", "device", device, "error", err)
+	}
 }
 
 type deviceTokenOutput struct {

@@ -155,7 +155,7 @@ func TestDeleteAndRenew(t *testing.T) {
 	if data, _ := v["data"].(string); v["id"] != "d1" || !strings.Contains(data, "stay") {
 		t.Errorf("deleted: %v", v)
 	}
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 4003 deleted"}) {
+	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada", "d1 4003 deleted", "d1 abandoned by ada"}) {
 		t.Errorf("kicked %v", got)
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")

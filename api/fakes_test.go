@@ -248,6 +248,13 @@ func (f fakeCommands) Cancel(_ context.Context, id, _ string) (commands.Command,
 	return sentCommand(), commands.ErrTooLate
 }
 
+func (f fakeCommands) Abandon(_ context.Context, device, actor string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kicked = append(f.kicked, device+" abandoned by "+actor)
+	return nil
+}
+
 type fakeIngest struct{ *fakeHub }
 
 func (f fakeIngest) Commit(_ context.Context, device string, t *wire.Telemetry) error {

@@ -181,6 +181,8 @@ func (s *Service) sent(e *entry, err error) {
 	case err != nil && e.next.Attempt == 1:
 		step := Change{State: Failed, Time: stamp(now), Cause: "not sent: " + tell(err.Error())}
 		s.change(e, step, func(c *Command) { c.Attempt = 0 })
+	case e.abandoned:
+		s.abandon(e, e.abandoner)
 	case e.lost:
 		s.connectionLost(e, now)
 	default: // also a failed further sending: it is tried again after the same time

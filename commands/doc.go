@@ -31,6 +31,6 @@
 //
 // Files in reading order: command.go (the words), transitions.go (which change is legal), id.go, config.go, errors.go,
 // service.go (Open, Close), recover.go (what a start finds), send.go, hooks.go (what devices tell), alarm.go
-// (timeouts and sending again), writer.go (memory to bucket), mirror.go (Get, List, Wait), keys.go (idempotency),
+// (timeouts and sending again), writer.go (memory to bucket), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
 // feed.go, sweep.go (old commands).
 package commands

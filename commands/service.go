@@ -34,9 +34,11 @@ type entry struct {
 	counted  bool          // among Service.busy
 	weight   int           // in mirror.bytes
 
-	sending bool   // the Router has it at this moment
-	lost    bool   // the session ended while sending
-	ready   uint64 // the session to send again on; 0: the one it was sent on
+	sending   bool   // the Router has it at this moment
+	lost      bool   // the session ended while sending
+	abandoned bool   // the device was deleted while sending
+	abandoner string // by whom
+	ready     uint64 // the session to send again on; 0: the one it was sent on
 
 	unsaved  bool // next is newer than view
 	version  int  // of next, counted by its changes
