@@ -42,7 +42,7 @@ func (h *hub) openSpace(context.Context) error {
 		journalLimit: gauge("hub_journal_limit_bytes", "Bytes that the journal may have."),
 		diskFree:     gauge("hub_disk_free_bytes", "Free bytes on the disk of the data folder."),
 	}
-	h.background("space", h.space.run)
+	h.background("space", h.space.run) //nolint:contextcheck // the loop ends with the hub, not with its start
 	return nil
 }
 
