@@ -1,6 +1,7 @@
 package backbone
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,7 +19,7 @@ import (
 // Config says which NATS. With an empty URL it is a server in the process that keeps its files in Dir.
 type Config struct {
 	Dir             string
-	MaxStore        int64 // bytes on disk that the server in the process may use; 0: DefaultMaxStore
+	MaxStore        int64 // bytes on disk that the server in the process may use; 0: the journal's and 16 GiB for the rest
 	JournalMaxBytes int64 // bytes of the journal; 0: DefaultJournalMaxBytes
 	Reserve         int64 // bytes of the disk that envelopes leave free; 0: 64 MiB or 2 % of it, whichever is more
 
@@ -27,12 +28,12 @@ type Config struct {
 	CAFile          string // who signed its certificate; empty: the system's CAs
 }
 
-// Bounds on disk unless configured. The journal's is below the server's, so that a full journal leaves room for
-// commands and the registry.
-const (
-	DefaultMaxStore        = 32 << 30
-	DefaultJournalMaxBytes = 16 << 30
-)
+// DefaultJournalMaxBytes bounds the journal unless it is configured.
+const DefaultJournalMaxBytes = 16 << 30
+
+// besideJournal is what the server in the process may use beside the journal, so that a full one leaves room for
+// commands, the registry and the quarantine.
+const besideJournal = 16 << 30
 
 // envelopeMax is the largest message of the server in the process. An external NATS has 1 MiB by default.
 const envelopeMax = 8 << 20
@@ -77,10 +78,7 @@ func (b *Backbone) open(ctx context.Context, cfg Config, log *slog.Logger) (err 
 }
 
 func (b *Backbone) startServer(cfg Config, log *slog.Logger) (err error) {
-	maxStore := cfg.MaxStore
-	if maxStore == 0 {
-		maxStore = DefaultMaxStore
-	}
+	maxStore := cmp.Or(cfg.MaxStore, cmp.Or(cfg.JournalMaxBytes, DefaultJournalMaxBytes)+besideJournal)
 	b.room.dir, b.room.reserve = cfg.Dir, cfg.Reserve
 	b.server, err = startEmbedded(server.Options{
 		ServerName:         "telemetryhub",

@@ -86,3 +86,23 @@ func TestAnUnreachableNATSSaysSo(t *testing.T) {
 		t.Fatal("want an error")
 	}
 }
+
+func TestAJournalOfAnySizeLeavesRoomForTheRest(t *testing.T) {
+	dir := t.TempDir()
+	for _, size := range []int64{64 << 20, 100 << 30, 1 << 60} {
+		b, err := backbone.Open(t.Context(), backbone.Config{Dir: dir, JournalMaxBytes: size}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatalf("a journal of %d bytes: %v", size, err)
+		}
+		stream, err := b.JetStream().Stream(t.Context(), backbone.Journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := stream.CachedInfo().Config.MaxBytes; got != size {
+			t.Errorf("the journal may hold %d bytes, want %d", got, size)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

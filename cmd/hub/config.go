@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"telemetryhub/auth"
+	"telemetryhub/backbone"
 )
 
 // Config is the hub's configuration: one section per part. configs/hub.yaml shows each key with its default.
@@ -38,21 +39,21 @@ type DevicesConfig struct {
 
 // IngestConfig is the way from the accepted reading to the store.
 type IngestConfig struct {
-	Keep        time.Duration `yaml:"keep"`         // how long a reading waits for an absent store
-	KeepBytes   Size          `yaml:"keep_bytes"`   // and how much may wait
-	DiskReserve Size          `yaml:"disk_reserve"` // free space that the journal leaves; 0: by the disk's size
-	BatchLines  int           `yaml:"batch_lines"`  // one write to the store
-	BatchAge    time.Duration `yaml:"batch_age"`    // longest wait for a batch to fill
-	PastLimit   time.Time     `yaml:"past_limit"`   // readings measured before are quarantined
-	FutureLimit time.Duration `yaml:"future_limit"` // readings from further ahead are quarantined
+	JournalBytes Size          `yaml:"journal_bytes"` // when so much waits for the store, devices wait
+	Keep         time.Duration `yaml:"keep"`          // how long the journal keeps what the store has taken
+	KeepBytes    Size          `yaml:"keep_bytes"`    // and how much of it
+	DiskReserve  Size          `yaml:"disk_reserve"`  // free space that the journal leaves; 0: by the disk's size
+	BatchLines   int           `yaml:"batch_lines"`   // one write to the store
+	BatchAge     time.Duration `yaml:"batch_age"`     // longest wait for a batch to fill
+	PastLimit    time.Time     `yaml:"past_limit"`    // readings measured before are quarantined
+	FutureLimit  time.Duration `yaml:"future_limit"`  // readings from further ahead are quarantined
 }
 
 // StoreConfig says where readings end up.
 type StoreConfig struct {
-	Kind        string         `yaml:"kind"`        // embedded or influxdb
-	Measurement string         `yaml:"measurement"` // unless the reading says otherwise
-	Retention   time.Duration  `yaml:"retention"`   // of the embedded store; 0: for ever
-	InfluxDB    InfluxDBConfig `yaml:"influxdb"`
+	Kind      string         `yaml:"kind"`      // embedded or influxdb
+	Retention time.Duration  `yaml:"retention"` // of the embedded store; 0: for ever
+	InfluxDB  InfluxDBConfig `yaml:"influxdb"`
 }
 
 // InfluxDBConfig reaches an InfluxDB server.
@@ -103,7 +104,7 @@ type BrokerConfig struct {
 	Password     Secret `yaml:"password"`
 	PasswordFile string `yaml:"password_file"`
 	CAFile       string `yaml:"ca_file"`
-	ClientID     string `yaml:"client_id"` // empty: telemetryhub-NAME
+	ClientID     string `yaml:"client_id"` // empty: telemetry-hub-NAME-HOST
 	TopicsPrefix string `yaml:"topics_prefix"`
 	QoS          int    `yaml:"qos"`
 	CleanSession bool   `yaml:"clean_session"`
@@ -133,17 +134,17 @@ func defaultConfig() Config {
 			HandshakeTimeout: 10 * time.Second,
 		},
 		Ingest: IngestConfig{
-			Keep:        24 * time.Hour,
-			KeepBytes:   4 << 30,
-			BatchLines:  5000,
-			BatchAge:    250 * time.Millisecond,
-			PastLimit:   time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC),
-			FutureLimit: 10 * time.Minute,
+			JournalBytes: backbone.DefaultJournalMaxBytes,
+			Keep:         24 * time.Hour,
+			KeepBytes:    4 << 30,
+			BatchLines:   5000,
+			BatchAge:     250 * time.Millisecond,
+			PastLimit:    time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC),
+			FutureLimit:  10 * time.Minute,
 		},
 		Store: StoreConfig{
-			Kind:        storeEmbedded,
-			Measurement: "telemetry",
-			InfluxDB:    InfluxDBConfig{Timeout: 30 * time.Second},
+			Kind:     storeEmbedded,
+			InfluxDB: InfluxDBConfig{Timeout: 30 * time.Second},
 		},
 		Commands: CommandsConfig{
 			Timeout:   30 * time.Second,

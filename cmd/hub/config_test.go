@@ -214,8 +214,7 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"a second document":        {"listen: :1\n---\nlisten: :2", `hub.yaml:2: a second document begins here; a configuration is one document`},
 		"a file that is not YAML":  {"listen: :1\ndata: 'x", `hub.yaml:2: is not YAML: while scanning a quoted scalar: found unexpected end of stream`},
 		"tabs":                     {"devices:\n\tkeepalive: 1s", `hub.yaml:2: is not YAML: while scanning for the next token: found character that cannot start any token`},
-		"time beyond what a store": {"ingest:\n  past_limit: 1500-01-01", `hub.yaml:2: ingest.past_limit: 1500-01-01 is outside of what a store can hold, 1678 to 2261`},
-		"empty measurement":        {"store:\n  measurement: ''", `hub.yaml:2: store.measurement: "" cannot be the name of a measurement`},
+		"time beyond what a store": {"ingest:\n  past_limit: 1500-01-01", `hub.yaml:2: ingest.past_limit: 1500-01-01 is outside of what a store can hold, 1680 to 2261`},
 		"wildcard in the prefix":   {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', topics_prefix: '#'}", `hub.yaml:3: bridge.brokers[0].topics_prefix: "#" is not a beginning of topics: no + or #, no / at its ends; write it like devices`},
 	} {
 		t.Run(name, func(t *testing.T) { wantFaults(t, test.text, test.want) })

@@ -26,6 +26,7 @@ const (
 	minFrame    Size = 1 << 10
 	maxFrame    Size = 16 << 20
 	minKeep     Size = 16 << 20 // room for the batches in flight
+	minJournal  Size = 64 << 20 // several of the largest envelopes
 	maxLines         = 100_000
 	maxDuration      = 100 * 365 * 24 * time.Hour
 )
@@ -102,23 +103,21 @@ func (c *Config) validateDevices(faults *faultList) {
 }
 
 func (c *Config) validateIngest(faults *faultList) {
+	within(faults, "ingest.journal_bytes", c.Ingest.JournalBytes, minJournal, 1<<60)
 	within(faults, "ingest.keep", c.Ingest.Keep, time.Minute, maxDuration)
 	within(faults, "ingest.keep_bytes", c.Ingest.KeepBytes, minKeep, 1<<60)
 	within(faults, "ingest.disk_reserve", c.Ingest.DiskReserve, 0, 1<<60)
 	within(faults, "ingest.batch_lines", c.Ingest.BatchLines, 1, maxLines)
 	within(faults, "ingest.batch_age", c.Ingest.BatchAge, time.Millisecond, time.Minute)
 	within(faults, "ingest.future_limit", c.Ingest.FutureLimit, 0, maxDuration)
-	// InfluxDB keeps times as nanoseconds in 64 bits.
-	if c.Ingest.PastLimit.Year() < 1678 || c.Ingest.PastLimit.Year() > 2261 {
-		faults.add("ingest.past_limit", "%s is outside of what a store can hold, 1678 to 2261", c.Ingest.PastLimit.Format(time.DateOnly))
+	// InfluxDB keeps times, and the beginnings of its shards of a year, as nanoseconds in 64 bits.
+	if c.Ingest.PastLimit.Year() < 1680 || c.Ingest.PastLimit.Year() > 2261 {
+		faults.add("ingest.past_limit", "%s is outside of what a store can hold, 1680 to 2261", c.Ingest.PastLimit.Format(time.DateOnly))
 	}
 }
 
 func (c *Config) validateStore(faults *faultList) {
 	wantOneOf(faults, "store.kind", c.Store.Kind, storeEmbedded, storeInfluxDB)
-	if c.Store.Measurement == "" || strings.ContainsFunc(c.Store.Measurement, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		faults.add("store.measurement", "%q cannot be the name of a measurement", c.Store.Measurement)
-	}
 	if c.Store.Retention != 0 {
 		// A shard group is at least an hour long (InfluxDB's own bound).
 		within(faults, "store.retention", c.Store.Retention, time.Hour, maxDuration)

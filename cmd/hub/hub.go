@@ -75,7 +75,7 @@ func (h *hub) openFolder(context.Context) error {
 func (h *hub) openBus(ctx context.Context) (err error) {
 	h.bus, err = backbone.Open(ctx, backbone.Config{
 		Dir: h.path("jetstream"), URL: h.cfg.NATS.URL, CredentialsFile: h.cfg.NATS.CredentialsFile, CAFile: h.cfg.NATS.CAFile,
-		Reserve: int64(h.cfg.Ingest.DiskReserve),
+		JournalMaxBytes: int64(h.cfg.Ingest.JournalBytes), Reserve: int64(h.cfg.Ingest.DiskReserve),
 	}, h.log)
 	if err != nil {
 		return err
