@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"cmp"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"telemetryhub/wire"
@@ -14,7 +17,7 @@ type Value struct {
 }
 
 // Latest is the newest value of each field of the default measurement, by the time of its measuring. It is a cache: it
-// knows a device wholly once Seed has told what the store has.
+// knows a device wholly once Seed has told what the store has. The zero value knows none.
 type Latest struct {
 	mu       sync.RWMutex
 	byDevice map[string]*latestOf
@@ -64,6 +67,7 @@ func (l *Latest) note(device string, measurement []byte, r *wire.Reading) {
 		known := d.fields[string(f.Name)]
 		if known == nil {
 			known = &latestField{time: math.MinInt64}
+			d.makeRoom()
 			d.fields[string(f.Name)] = known
 		}
 		if r.Time >= known.time {
@@ -72,10 +76,35 @@ func (l *Latest) note(device string, measurement []byte, r *wire.Reading) {
 	}
 }
 
+// maxLatest is how many fields of a device are kept: one that makes up names would fill the memory.
+const maxLatest = 1024
+
+// makeRoom drops, where there is none, an eighth of the fields, those that were measured longest ago, so that the search
+// for them is paid by many.
+func (d *latestOf) makeRoom() {
+	if len(d.fields) < maxLatest {
+		return
+	}
+	names := slices.SortedFunc(maps.Keys(d.fields), func(a, b string) int { return cmp.Compare(d.fields[a].time, d.fields[b].time) })
+	for _, name := range names[:maxLatest/8] {
+		delete(d.fields, name)
+	}
+}
+
+// Forget drops what is known of a device that was deleted.
+func (l *Latest) Forget(device string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byDevice, device)
+}
+
 // of needs mu.
 func (l *Latest) of(device string) *latestOf {
 	d := l.byDevice[device]
 	if d == nil {
+		if l.byDevice == nil {
+			l.byDevice = map[string]*latestOf{}
+		}
 		d = &latestOf{fields: map[string]*latestField{}}
 		l.byDevice[device] = d
 	}
@@ -105,6 +134,7 @@ func (l *Latest) Seed(device string, stored map[string]Value) {
 	d.seeded = true
 	for name, v := range stored {
 		if known := d.fields[name]; known == nil || v.Time > known.time {
+			d.makeRoom()
 			d.fields[name] = &latestField{time: v.Time, stored: v.Value}
 		}
 	}
