@@ -104,6 +104,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "deleted")
 	s.abandonCommands(ctx, in.ID) // what was sent until then; now none can be
 	s.deps.Sessions.Forget(in.ID)
+	s.deps.Ingest.Forget(in.ID)
 	s.logChange(ctx, "deleted", in.ID)
 	out := &deleteDeviceOutput{}
 	out.Body.ID = in.ID

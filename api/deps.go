@@ -55,8 +55,11 @@ type Ingest interface {
 	Commit(ctx context.Context, device string, t *wire.Telemetry) error
 	// Refuse counts one frame that could not be used.
 	Refuse(device, reason string)
-	// Latest returns the newest value of each field of the default measurement, as far as it is in memory.
-	Latest(device string) map[string]Value
+	// Latest returns the newest value of each field of the default measurement, as far as it is in memory or found in the
+	// store before ctx ends.
+	Latest(ctx context.Context, device string) map[string]Value
+	// Forget drops the newest values of a device that was deleted.
+	Forget(device string)
 	// Audit returns the total, and the account of each device, or of one alone.
 	Audit(ctx context.Context, device string) (Audit, error)
 }

@@ -118,7 +118,13 @@ func (s *Server) registerDevices() {
 	}, s.newDeviceToken)
 }
 
-func (s *Server) listDevices(_ context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
+// latestTimeout bounds how long a whole list waits for the store to say what it had before this start; what it has not
+// said by then is left out.
+const latestTimeout = 2 * time.Second
+
+func (s *Server) listDevices(ctx context.Context, in *listDevicesInput) (*listDevicesOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, latestTimeout)
+	defer cancel()
 	all := s.deps.Registry.List()
 	if in.Cursor != "" {
 		after, ok := openCursor(in.Cursor)
@@ -143,7 +149,7 @@ func (s *Server) listDevices(_ context.Context, in *listDevicesInput) (*listDevi
 			break
 		}
 		if in.Latest {
-			v.Latest = s.deps.Ingest.Latest(d.ID)
+			v.Latest = s.deps.Ingest.Latest(ctx, d.ID)
 		}
 		out.Body.Devices = append(out.Body.Devices, v)
 	}

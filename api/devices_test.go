@@ -90,6 +90,21 @@ func TestDeviceView(t *testing.T) {
 	}
 }
 
+// A store that hangs holds up the whole list for as long as one device.
+func TestAListOfLatestValuesHasOneDeadline(t *testing.T) {
+	b := newBench(t, api.Config{})
+	start := time.Now()
+	b.ask("GET", "/api/v1/devices?latest=true", "op_viewer", "").want(200)
+	if len(b.latestBy) < 2 {
+		t.Fatalf("asked %d times", len(b.latestBy))
+	}
+	for _, by := range b.latestBy {
+		if by != b.latestBy[0] || by.Before(start) || by.After(time.Now().Add(2*time.Second)) {
+			t.Errorf("deadlines %v, want one within 2s of %v", b.latestBy, start)
+		}
+	}
+}
+
 func TestCreateDevice(t *testing.T) {
 	b := newBench(t, api.Config{})
 	a := b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"n:1","tags":["x"],"attributes":{"a":"b"}}`).want(201)
@@ -155,7 +170,7 @@ func TestDeleteAndRenew(t *testing.T) {
 	if data, _ := v["data"].(string); v["id"] != "d1" || !strings.Contains(data, "stay") {
 		t.Errorf("deleted: %v", v)
 	}
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada", "d1 4003 deleted", "d1 abandoned by ada"}) {
+	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada", "d1 4003 deleted", "d1 abandoned by ada", "d1 forgotten"}) {
 		t.Errorf("kicked %v", got)
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")

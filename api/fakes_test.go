@@ -24,6 +24,7 @@ type fakeHub struct {
 	keys     map[string]string // a device's token, by id
 	presence map[string]devices.Presence
 	latest   map[string]map[string]api.Value
+	latestBy []time.Time // the deadlines of those who asked for latest
 
 	kicked    []string // "id code reason"
 	refused   []string // "id reason"
@@ -277,9 +278,17 @@ func (f fakeIngest) Refuse(device, reason string) {
 	f.refused = append(f.refused, device+" "+reason)
 }
 
-func (f fakeIngest) Latest(device string) map[string]api.Value {
+func (f fakeIngest) Forget(device string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.kicked = append(f.kicked, device+" forgotten")
+}
+
+func (f fakeIngest) Latest(ctx context.Context, device string) map[string]api.Value {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until, _ := ctx.Deadline()
+	f.latestBy = append(f.latestBy, until)
 	return f.latest[device]
 }
 

@@ -143,7 +143,9 @@ func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, er
 	// The memory is ahead of the store, the store knows what the memory has not seen: the newer of both, by field.
 	var fresh map[string]Value
 	if in.Measurement == "" || in.Measurement == wire.DefaultMeasurement {
-		fresh = s.deps.Ingest.Latest(in.ID)
+		known, cancel := context.WithTimeout(ctx, latestTimeout)
+		fresh = s.deps.Ingest.Latest(known, in.ID)
+		cancel()
 	}
 	stored, err := s.deps.History.Latest(ctx, in.ID, in.Measurement)
 	if err != nil && len(fresh) == 0 {

@@ -11,7 +11,6 @@ import (
 	"telemetryhub/devices"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
-	"telemetryhub/wire"
 )
 
 // storeWriter is the store as ingest asks for it: the same outcomes in ingest's words.
@@ -104,33 +103,16 @@ func queryError(err error) error {
 // ingestAPI is ingest as the API asks for it.
 type ingestAPI struct {
 	*ingest.Ingest
-	store *store.Store
+	latest *latestValues
 }
 
-// seedTimeout bounds how long a list waits for the store to say what it had before this start.
-const seedTimeout = 2 * time.Second
-
-// Latest implements api.Ingest. What was stored before this start is read once for each device.
-func (i ingestAPI) Latest(device string) map[string]api.Value {
-	known, complete := i.Ingest.Latest.Get(device)
-	if !complete {
-		ctx, cancel := context.WithTimeout(context.Background(), seedTimeout)
-		defer cancel()
-		if stored, err := i.store.Latest(ctx, device, wire.DefaultMeasurement); err == nil {
-			values := make(map[string]ingest.Value, len(stored))
-			for name, v := range stored {
-				values[name] = ingest.Value{Value: v.Value, Time: v.Time}
-			}
-			i.Ingest.Latest.Seed(device, values)
-			known, _ = i.Ingest.Latest.Get(device)
-		}
-	}
-	values := make(map[string]api.Value, len(known))
-	for name, v := range known {
-		values[name] = api.Value{Value: v.Value, TS: v.Time}
-	}
-	return values
+// Latest implements api.Ingest.
+func (i ingestAPI) Latest(ctx context.Context, device string) map[string]api.Value {
+	return i.latest.of(ctx, device)
 }
+
+// Forget implements api.Ingest.
+func (i ingestAPI) Forget(device string) { i.Ingest.Latest.Forget(device) }
 
 // Audit implements api.Ingest.
 func (i ingestAPI) Audit(_ context.Context, device string) (api.Audit, error) {

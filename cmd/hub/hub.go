@@ -212,7 +212,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, commands: h.commands})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
-		Ingest:  ingestAPI{h.ingest, h.store},
+		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest},
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
