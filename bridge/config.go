@@ -45,6 +45,9 @@ const (
 	longestKeepalive = 12 * time.Hour // 1.5 times it, in seconds, still fits the 16 bits in which mochi reckons
 )
 
+// LongestSessionExpiry bounds BrokerConfig.SessionExpiry.
+const LongestSessionExpiry = 365 * 24 * time.Hour
+
 // Validate reports all faults at once.
 func (c BrokerConfig) Validate() error {
 	var faults []error
@@ -72,8 +75,8 @@ func (c BrokerConfig) Validate() error {
 	if c.MaxKeepalive < 5*time.Second || c.MaxKeepalive > longestKeepalive {
 		fault("max_keepalive: %s is not from 5s to %s", c.MaxKeepalive, longestKeepalive)
 	}
-	if c.SessionExpiry < 0 || c.SessionExpiry > 365*24*time.Hour {
-		fault("session_expiry: %s is not from 0s to a year", c.SessionExpiry)
+	if c.SessionExpiry < 0 || c.SessionExpiry > LongestSessionExpiry {
+		fault("session_expiry: %s is not from 0s to %s", c.SessionExpiry, LongestSessionExpiry)
 	}
 	return errors.Join(faults...)
 }

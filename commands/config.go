@@ -13,9 +13,14 @@ const (
 	MirrorBytes = 64 << 20  // bytes of ended commands in memory, about
 	MaxMethod   = 128       // bytes of a method's name
 	MaxKey      = 128       // bytes of an Idempotency-Key
+)
 
-	longestKeep   = 365 * 24 * time.Hour // the bucket itself forgets after 366 days
-	largestParams = 512 << 10            // with MaxResult below the 1 MiB that a NATS message holds
+// Bounds of a Config.
+const (
+	LongestTimeout = time.Hour
+	ShortestKeep   = time.Hour
+	LongestKeep    = 365 * 24 * time.Hour // the bucket itself forgets after 366 days
+	LargestParams  = 512 << 10            // with MaxResult below the 1 MiB that a NATS message holds
 )
 
 // Config holds what an operator sets. Zero values take the defaults.
@@ -52,17 +57,17 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
-	if c.Timeout < time.Millisecond || c.Timeout > time.Hour {
-		errs = append(errs, fmt.Errorf("timeout: %v is not between 1ms and 1h", c.Timeout))
+	if c.Timeout < time.Millisecond || c.Timeout > LongestTimeout {
+		errs = append(errs, fmt.Errorf("timeout: %v is not between 1ms and %v", c.Timeout, LongestTimeout))
 	}
-	if c.Keep < time.Hour || c.Keep > longestKeep {
-		errs = append(errs, fmt.Errorf("keep: %v is not between 1h and %v", c.Keep, longestKeep))
+	if c.Keep < ShortestKeep || c.Keep > LongestKeep {
+		errs = append(errs, fmt.Errorf("keep: %v is not between %v and %v", c.Keep, ShortestKeep, LongestKeep))
 	}
 	if c.Expires < time.Millisecond || c.Expires > c.Keep {
 		errs = append(errs, fmt.Errorf("expires: %v is not between 1ms and keep (%v)", c.Expires, c.Keep))
 	}
-	if c.MaxParams < 2 || c.MaxParams > largestParams {
-		errs = append(errs, fmt.Errorf("max_params: %d is not between 2 and %d bytes", c.MaxParams, largestParams))
+	if c.MaxParams < 2 || c.MaxParams > LargestParams {
+		errs = append(errs, fmt.Errorf("max_params: %d is not between 2 and %d bytes", c.MaxParams, LargestParams))
 	}
 	return errors.Join(errs...)
 }

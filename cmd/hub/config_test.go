@@ -215,9 +215,43 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"a file that is not YAML":  {"listen: :1\ndata: 'x", `hub.yaml:2: is not YAML: while scanning a quoted scalar: found unexpected end of stream`},
 		"tabs":                     {"devices:\n\tkeepalive: 1s", `hub.yaml:2: is not YAML: while scanning for the next token: found character that cannot start any token`},
 		"time beyond what a store": {"ingest:\n  past_limit: 1500-01-01", `hub.yaml:2: ingest.past_limit: 1500-01-01 is outside of what a store can hold, 1680 to 2261`},
+		"timeout of a command":     {"commands:\n  timeout: 2h", `hub.yaml:2: commands.timeout: 2h0m0s is too large: at most 1h0m0s`},
+		"ledger without memory":    {"commands:\n  keep: 10m", `hub.yaml:2: commands.keep: 10m0s is too small: at least 1h0m0s`},
+		"ledger shorter than wait": {"commands:\n  keep: 48h\n  expires: 49h", `hub.yaml:3: commands.expires: 49h0m0s is longer than commands.keep, 48h0m0s`},
+		"keep below the default":   {"commands:\n  keep: 12h", `hub.yaml:1: commands.expires: 24h0m0s is longer than commands.keep, 12h0m0s`},
+		"params beyond a record":   {"commands:\n  max_params: 1MiB", `hub.yaml:2: commands.max_params: 1MiB is too large: at most 512KiB`},
+		"session of years":         {"mqtt:\n  session_expiry: 8761h", `hub.yaml:2: mqtt.session_expiry: 8761h0m0s is too large: at most 8760h0m0s`},
+		"user in the store's URL":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://u:p@h:1\n    bucket: b", `hub.yaml:4: store.influxdb.url: is more than http://HOST:PORT: a user belongs into store.influxdb.token, as USER:PASSWORD`},
+		"bucket without database":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://h:1\n    bucket: /b", `hub.yaml:5: store.influxdb.bucket: is needed with store.kind: influxdb`},
 		"wildcard in the prefix":   {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', topics_prefix: '#'}", `hub.yaml:3: bridge.brokers[0].topics_prefix: "#" is not a beginning of topics: no + or #, no / at its ends; write it like devices`},
 	} {
 		t.Run(name, func(t *testing.T) { wantFaults(t, test.text, test.want) })
+	}
+}
+
+// What is accepted here is accepted by the parts: they would refuse it at the start, without key and line.
+func TestBoundsAreThoseOfTheParts(t *testing.T) {
+	for _, text := range []string{
+		"",
+		"commands: {timeout: 100ms, expires: 1s, keep: 1h, max_params: 1KiB}",
+		"commands: {timeout: 1h, expires: 8760h, keep: 8760h, max_params: 512KiB}",
+		"mqtt: {session_expiry: 0s}\ndevices: {max_frame: 1KiB}",
+		"mqtt: {session_expiry: 8760h, listen: off, plain_listen: ':1883', plain_anywhere: true}\ndevices: {max_frame: 16MiB}",
+		"mqtt: {plain_listen: '[::1]:1883'}",
+		"bridge: {brokers: [{name: a, url: 'ws://h', qos: 0}, {name: " + strings.Repeat("x", 32) + ", url: 'ssl://h:1', qos: 2, topics_prefix: a/b, username: u, password: p}]}",
+	} {
+		cfg, err := LoadConfig(writeConfig(t, text), noEnvironment)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		faults := []error{cfg.Commands.ledger().Validate(), cfg.broker().Validate()}
+		for _, b := range cfg.Bridge.Brokers {
+			faults = append(faults, cfg.external(b).Validate())
+		}
+		if err := errors.Join(faults...); err != nil {
+			t.Errorf("%s: accepted, but %v", text, err)
+		}
 	}
 }
 

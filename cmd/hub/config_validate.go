@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"telemetryhub/auth"
+	"telemetryhub/bridge"
+	"telemetryhub/commands"
 )
 
 // Values of keys that are one of a few words.
@@ -129,6 +131,9 @@ func (c *Config) validateStore(faults *faultList) {
 	within(faults, "store.influxdb.timeout", influx.Timeout, 100*time.Millisecond, time.Hour)
 	if influx.URL != "" {
 		wantURL(faults, "store.influxdb.url", influx.URL, "http", "https")
+		if u, err := url.Parse(influx.URL); err == nil && (u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+			faults.add("store.influxdb.url", "is more than http://HOST:PORT: a user belongs into store.influxdb.token, as USER:PASSWORD")
+		}
 	}
 	if c.Store.Kind != storeInfluxDB {
 		return
@@ -136,22 +141,24 @@ func (c *Config) validateStore(faults *faultList) {
 	if influx.URL == "" {
 		faults.add("store.influxdb.url", "is needed with store.kind: influxdb; write it like http://127.0.0.1:8086")
 	}
-	if influx.Bucket == "" {
+	if db, _, _ := strings.Cut(influx.Bucket, "/"); db == "" {
 		faults.add("store.influxdb.bucket", "is needed with store.kind: influxdb")
 	}
 }
 
 func (c *Config) validateCommands(faults *faultList) {
-	within(faults, "commands.timeout", c.Commands.Timeout, 100*time.Millisecond, 24*time.Hour)
-	within(faults, "commands.expires", c.Commands.Expires, time.Second, maxDuration)
-	within(faults, "commands.keep", c.Commands.Keep, time.Minute, maxDuration)
-	within(faults, "commands.max_params", c.Commands.MaxParams, minFrame, maxFrame)
+	within(faults, "commands.timeout", c.Commands.Timeout, 100*time.Millisecond, commands.LongestTimeout)
+	within(faults, "commands.keep", c.Commands.Keep, commands.ShortestKeep, commands.LongestKeep)
+	within(faults, "commands.expires", c.Commands.Expires, time.Second, commands.LongestKeep)
+	if c.Commands.Keep >= commands.ShortestKeep && c.Commands.Expires > c.Commands.Keep {
+		faults.add("commands.expires", "%s is longer than commands.keep, %s", c.Commands.Expires, c.Commands.Keep)
+	}
+	within(faults, "commands.max_params", c.Commands.MaxParams, minFrame, commands.LargestParams)
 }
 
 func (c *Config) validateMQTT(faults *faultList) {
 	within(faults, "mqtt.max_packet", c.MQTT.MaxPacket, minFrame, maxFrame)
-	// MQTT 5 counts in seconds, 32 bits; all of them set means never.
-	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, (1<<32-2)*time.Second)
+	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, bridge.LongestSessionExpiry)
 }
 
 func (n NATSConfig) validate(faults *faultList) {

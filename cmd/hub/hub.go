@@ -162,8 +162,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := h.cfg.Commands
-	h.commands, err = commands.Open(ctx, ledger, h.sessions, commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams)}, h.log)
+	h.commands, err = commands.Open(ctx, ledger, h.sessions, h.cfg.Commands.ledger(), h.log)
 	if err != nil {
 		return err
 	}
@@ -178,13 +177,15 @@ func (h *hub) openDevices(ctx context.Context) error {
 	return nil
 }
 
+func (c CommandsConfig) ledger() commands.Config {
+	return commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams)}
+}
+
 func (h *hub) openBridge(context.Context) error {
 	joined := bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.ingest, Metrics: h.reg, Log: h.log}
 	m := h.cfg.MQTT
 	if m.Listen != "" || m.PlainListen != "" {
-		c := bridge.DefaultBrokerConfig()
-		c.Listen, c.Plain, c.PlainAnywhere, c.MaxFrame, c.SessionExpiry = m.Listen, m.PlainListen, m.PlainAnywhere, int(m.MaxPacket), m.SessionExpiry
-		broker, err := bridge.OpenBroker(c, h.certs.ServerTLS(), joined)
+		broker, err := bridge.OpenBroker(h.cfg.broker(), h.certs.ServerTLS(), joined)
 		if err != nil {
 			return err
 		}
@@ -192,13 +193,7 @@ func (h *hub) openBridge(context.Context) error {
 		h.stop.add("mqtt broker", broker.Close)
 	}
 	for _, b := range h.cfg.Bridge.Brokers {
-		c := bridge.DefaultExternalConfig()
-		c.Name, c.URL, c.Username, c.Password, c.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
-		c.Prefix, c.QoS, c.CleanSession = b.TopicsPrefix, b.QoS, b.CleanSession
-		if b.ClientID != "" {
-			c.ClientID = b.ClientID
-		}
-		external, err := bridge.OpenExternal(c, joined)
+		external, err := bridge.OpenExternal(h.cfg.external(b), joined)
 		if err != nil {
 			return fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
@@ -206,6 +201,20 @@ func (h *hub) openBridge(context.Context) error {
 		h.stop.add("bridge "+b.Name, external.Close)
 	}
 	return nil
+}
+
+func (c Config) broker() bridge.BrokerConfig {
+	b := bridge.DefaultBrokerConfig()
+	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
+	b.MaxFrame, b.SessionExpiry = int(c.MQTT.MaxPacket), c.MQTT.SessionExpiry
+	return b
+}
+
+func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
+	e := bridge.DefaultExternalConfig()
+	e.Name, e.URL, e.Username, e.Password, e.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
+	e.ClientID, e.Prefix, e.QoS, e.CleanSession = b.ClientID, b.TopicsPrefix, b.QoS, b.CleanSession
+	return e
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
