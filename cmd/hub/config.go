@@ -30,7 +30,7 @@ type HTTPConfig struct {
 
 // DevicesConfig bounds what one device may ask of the hub.
 type DevicesConfig struct {
-	MaxFrame         Size          `yaml:"max_frame"`         // largest frame that is read whole
+	MaxFrame         Size          `yaml:"max_frame"`         // largest frame, MQTT payload or HTTP body that is taken
 	Keepalive        time.Duration `yaml:"keepalive"`         // longest silence before the hub pings
 	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
@@ -87,7 +87,6 @@ type MQTTConfig struct {
 	Listen        string        `yaml:"listen"`         // MQTT over TLS; empty (or "off"): none
 	PlainListen   string        `yaml:"plain_listen"`   // without TLS; empty (or "off"): none
 	PlainAnywhere bool          `yaml:"plain_anywhere"` // allows plain_listen on other addresses than loopback
-	MaxPacket     Size          `yaml:"max_packet"`
 	SessionExpiry time.Duration `yaml:"session_expiry"` // how long the broker keeps the session of an absent client
 }
 
@@ -154,7 +153,6 @@ func defaultConfig() Config {
 		},
 		MQTT: MQTTConfig{
 			Listen:        ":8883",
-			MaxPacket:     256 << 10,
 			SessionExpiry: 24 * time.Hour,
 		},
 		Log: LogConfig{Level: "info", Format: "text"},

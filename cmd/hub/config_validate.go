@@ -157,7 +157,6 @@ func (c *Config) validateCommands(faults *faultList) {
 }
 
 func (c *Config) validateMQTT(faults *faultList) {
-	within(faults, "mqtt.max_packet", c.MQTT.MaxPacket, minFrame, maxFrame)
 	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, bridge.LongestSessionExpiry)
 }
 

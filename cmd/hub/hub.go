@@ -206,7 +206,7 @@ func (h *hub) openBridge(context.Context) error {
 func (c Config) broker() bridge.BrokerConfig {
 	b := bridge.DefaultBrokerConfig()
 	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
-	b.MaxFrame, b.SessionExpiry = int(c.MQTT.MaxPacket), c.MQTT.SessionExpiry
+	b.MaxFrame, b.SessionExpiry = int(c.Devices.MaxFrame), c.MQTT.SessionExpiry
 	return b
 }
 
@@ -214,6 +214,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 	e := bridge.DefaultExternalConfig()
 	e.Name, e.URL, e.Username, e.Password, e.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
 	e.ClientID, e.Prefix, e.QoS, e.CleanSession = b.ClientID, b.TopicsPrefix, b.QoS, b.CleanSession
+	e.MaxFrame = int(c.Devices.MaxFrame)
 	return e
 }
 
