@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -59,7 +60,8 @@ type Connector struct {
 	conns    map[*conn]bool
 	waits    *wire.Notice // why nothing is acked at present; nil: it is
 	stopping bool
-	running  sync.WaitGroup // connections and the sweeper
+	refused  map[string]uint64 // requests, by reason
+	running  sync.WaitGroup    // connections and the sweeper
 	stop     chan struct{}
 }
 
@@ -67,7 +69,7 @@ type Connector struct {
 func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink, log *slog.Logger) *Connector {
 	c := &Connector{
 		cfg: cfg, registry: registry, sessions: sessions, sink: sink, log: log,
-		conns: map[*conn]bool{}, stop: make(chan struct{}),
+		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,
 			// Not 0: gorilla would keep net/http's 4 KB reader for the connection's life.
@@ -102,7 +104,7 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		no = c.checkOpen(w)
 	}
 	if no != nil {
-		c.log.Info("connection refused", "device", r.PathValue("device"), "remote", r.RemoteAddr, "reason", no.reason)
+		c.refuse(r, no)
 		no.write(w)
 		return
 	}
@@ -112,10 +114,32 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ws, err := c.upgrader.Upgrade(w, r, header)
 	if err != nil { // it has answered
+		c.countRefused("upgrade_failed")
 		c.log.Info("upgrade failed", "device", device.ID, "remote", r.RemoteAddr, "err", err)
 		return
 	}
 	c.start(device, ws, r.RemoteAddr)
+}
+
+// refuse counts a request that is not let in. Anybody can make such requests: they are no lines in the log.
+func (c *Connector) refuse(r *http.Request, no *refusal) {
+	c.countRefused(no.reason)
+	device := r.PathValue("device") // not yet checked
+	device = strings.ToValidUTF8(device[:min(len(device), wire.MaxDeviceID)], "")
+	c.log.Debug("connection refused", "device", device, "remote", r.RemoteAddr, "reason", no.reason)
+}
+
+func (c *Connector) countRefused(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[reason]++
+}
+
+// Refused returns how many requests were not let in, by reason; there are a handful of them.
+func (c *Connector) Refused() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.refused)
 }
 
 // checkOpen refuses who comes while the hub stops, and says when to come back.

@@ -219,7 +219,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
-	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, commands: h.commands})
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
