@@ -32,7 +32,7 @@ func diskFull(ctx context.Context, s *scene) error {
 	received := uint64(0)
 	stopped := 0
 	for range scale(s.lab, 1, 5) {
-		if received, err = s.hub.received(ctx, received+500); err != nil {
+		if _, err := s.hub.received(ctx, received+500); err != nil {
 			return err
 		}
 		if err := fill(ctx, filler); err != nil {

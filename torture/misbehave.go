@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"telemetryhub/api/client"
 )
 
 // behaviour is a way in which the proxy makes InfluxDB misbehave.
@@ -181,14 +183,14 @@ func (s *scene) checkAside(ctx context.Context, known map[string]bool) error {
 	var want, got []string
 	for line, bad := range known {
 		if bad {
-			want = append(want, line)
+			want = append(want, inMillis(line))
 		}
 	}
-	for item, err := range s.hub.api.Quarantine(ctx) {
+	for item, err := range s.hub.api.Quarantine(ctx, client.QuarantineFilter{}) {
 		if err != nil {
 			return fmt.Errorf("read the quarantine: %w", err)
 		}
-		got = append(got, strings.TrimSuffix(item.Frame, "\n"))
+		got = append(got, inMillis(strings.TrimSuffix(item.Frame, "\n")))
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -198,6 +200,15 @@ func (s *scene) checkAside(ctx context.Context, known map[string]bool) error {
 	}
 	s.named = uint64(len(want))
 	return nil
+}
+
+// inMillis is a line with its time in ms: the hub writes ns and tells ms.
+func inMillis(line string) string {
+	const digits, more = 13, 6 // of a time of these years in ms; and what ns have beyond
+	if at := strings.LastIndexByte(line, ' '); len(line)-at-1 == digits+more {
+		return line[:len(line)-more]
+	}
+	return line
 }
 
 // cutting closes the connection in the middle: of the request, before the answer, or within it.
