@@ -14,6 +14,10 @@ import (
 // Readings of one boot have different places as long as their numbers differ by no multiple of places; a prime, so that
 // a clock that is set back by an hour meets no multiple of a round rate. Others of one ms share a place by chance, one
 // pair in a million; then the later one is kept.
+//
+// What it costs in the embedded engine, whose blocks keep differences of times by their common power of ten: per value,
+// nothing (0.02 B) for numbered readings at exact intervals; for intervals that vary by some ms 4 instead of 1.3 B at 1 s,
+// 8 instead of 2.0 to 2.7 B at 10 to 60 s.
 const (
 	places     = 999_983 // the largest prime below the ns of a ms
 	nanosPerMs = 1_000_000

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"telemetryhub/backbone"
 	"telemetryhub/wire"
@@ -113,7 +116,7 @@ func TestIntegersWhereTheDevicesTypeSaysSo(t *testing.T) {
 		return ""
 	}
 	h := openHub(t, t.TempDir(), cfg, store)
-	h.send("meter", `{"readings":[{"values":{"Wh":1.5}},{"values":{"Wh":2,"V":230}}]}`)
+	h.send("meter", `{"readings":[{"values":{"Wh":1.5,"V":"x"}},{"values":{"Wh":2,"V":230}}]}`)
 	if c := h.settled("meter", 2); c.Stored != 1 || c.Quarantined != 1 {
 		t.Fatalf("counts %+v", c)
 	}
@@ -203,7 +206,11 @@ func TestAHubThatStopsWhileTypesCannotBeSettledLeavesTheBatch(t *testing.T) {
 	h := openHubWith(t, openBus(t, backbone.Config{Dir: dir}), testConfig(), store)
 	h.send("a", numbered("b", 1))
 	eventually(t, "the store was asked", func() bool { return store.asked.Load() >= 1 })
+	began := time.Now()
 	h.close()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
 	store.fault.Store(nil)
 	h = openHubWith(t, openBus(t, backbone.Config{Dir: dir}), testConfig(), store)
 	if c := h.settled("a", 1); c.Stored != 1 || c.Duplicate != 0 {
@@ -222,6 +229,42 @@ func typesOn(t *testing.T, bus *backbone.Backbone) *fieldTypes {
 		t.Fatal(err)
 	}
 	return ts
+}
+
+// overtakenKV lets another hub write between a hub's look at a record and its own write.
+type overtakenKV struct {
+	jetstream.KeyValue
+	between func()
+}
+
+func (kv *overtakenKV) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	e, err := kv.KeyValue.Get(ctx, key)
+	if between := kv.between; between != nil {
+		kv.between = nil
+		between()
+	}
+	return e, err
+}
+
+// TestAHubThatIsOvertakenTakesTheOthersType is so for the first field of a measurement, and for another one.
+func TestAHubThatIsOvertakenTakesTheOthersType(t *testing.T) {
+	bus := openBus(t, backbone.Config{Dir: t.TempDir()})
+	one, two := typesOn(t, bus), typesOn(t, bus)
+	overtaken := &overtakenKV{KeyValue: one.kv}
+	one.kv = overtaken
+	for _, field := range []string{"first", "other"} {
+		settle := func(ts *fieldTypes, value string) {
+			r := &telemetry(t, `{"`+field+`":`+value+`}`).Readings[0]
+			if err := ts.settle(t.Context(), t.Context(), "a", nil, r); err != nil {
+				t.Error(err)
+			}
+		}
+		overtaken.between = func() { settle(two, `"warm"`) }
+		settle(one, `1`)
+		if got := one.of(nil).Fields; got[field] != StringField || !maps.Equal(got, two.of(nil).Fields) {
+			t.Errorf("%s: %v and %v", field, got, two.of(nil).Fields)
+		}
+	}
 }
 
 // TestHubsShareTypes lets two hubs meet new fields at the same time, each without having seen what the other wrote.

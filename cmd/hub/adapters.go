@@ -18,7 +18,26 @@ type storeWriter struct{ *store.Store }
 
 // Write implements ingest.Store.
 func (s storeWriter) Write(ctx context.Context, lines []byte) error {
-	err := s.Store.Write(ctx, lines)
+	return storeOutcome(s.Store.Write(ctx, lines))
+}
+
+// FieldTypes implements ingest.FieldTyper. Types that ingest has no word for are left to the store.
+func (s storeWriter) FieldTypes(ctx context.Context, measurement string) (map[string]ingest.FieldType, error) {
+	found, err := s.Store.FieldTypes(ctx, measurement)
+	if err != nil {
+		return nil, storeOutcome(err)
+	}
+	types := make(map[string]ingest.FieldType, len(found))
+	for field, t := range found {
+		if isFieldType(t) {
+			types[field] = ingest.FieldType(t)
+		}
+	}
+	return types, nil
+}
+
+// storeOutcome says in ingest's words what came of a call.
+func storeOutcome(err error) error {
 	var (
 		rejected *store.RejectedError
 		config   *store.ConfigError

@@ -14,6 +14,7 @@ type Config struct {
 	TLS      auth.TLSConfig `yaml:"tls"`
 	HTTP     HTTPConfig     `yaml:"http"`
 	Devices  DevicesConfig  `yaml:"devices"`
+	Types    []TypeConfig   `yaml:"types"`
 	Ingest   IngestConfig   `yaml:"ingest"`
 	Store    StoreConfig    `yaml:"store"`
 	NATS     NATSConfig     `yaml:"nats"`
@@ -35,6 +36,17 @@ type DevicesConfig struct {
 	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
 	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: twice the number of processors
+}
+
+// TypeConfig says what is known of all devices of one type, as the registry names it.
+type TypeConfig struct {
+	Name   string                 `yaml:"name"`
+	Fields map[string]FieldConfig `yaml:"fields"`
+}
+
+// FieldConfig says what a field holds.
+type FieldConfig struct {
+	Type string `yaml:"type"` // float, integer, string or boolean
 }
 
 // IngestConfig is the way from the accepted reading to the store.

@@ -70,10 +70,12 @@ func (d *configDecoder) value(node *yaml.Node, target reflect.Value, path string
 		return
 	}
 	switch {
-	case target.Type() == reflect.TypeFor[time.Time]() || target.Kind() != reflect.Struct && target.Kind() != reflect.Slice:
+	case target.Type() == reflect.TypeFor[time.Time]() || target.Kind() != reflect.Struct && target.Kind() != reflect.Slice && target.Kind() != reflect.Map:
 		d.scalar(node, target, path)
 	case target.Kind() == reflect.Struct:
 		d.section(node, target, path)
+	case target.Kind() == reflect.Map:
+		d.named(node, target, path)
 	default:
 		d.list(node, target, path)
 	}
@@ -120,6 +122,29 @@ func (d *configDecoder) list(node *yaml.Node, target reflect.Value, path string)
 		d.value(item, element, full)
 	}
 	target.Set(list)
+}
+
+// named reads a section whose keys are names of the operator's choice.
+func (d *configDecoder) named(node *yaml.Node, target reflect.Value, path string) {
+	if node.Kind != yaml.MappingNode {
+		d.faults.addAt(node.Line, path, "must be a section with keys of its own%s", describe(node))
+		return
+	}
+	section := reflect.MakeMap(target.Type())
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		full := joinKey(path, name.Value)
+		key := reflect.ValueOf(name.Value)
+		if section.MapIndex(key).IsValid() {
+			d.faults.addAt(name.Line, full, "is set twice; the first is on line %d", d.faults.lines[full])
+			continue
+		}
+		d.faults.lines[full] = name.Line
+		element := reflect.New(target.Type().Elem()).Elem()
+		d.value(value, element, full)
+		section.SetMapIndex(key, element)
+	}
+	target.Set(section)
 }
 
 func (d *configDecoder) scalar(node *yaml.Node, target reflect.Value, path string) {
@@ -190,6 +215,9 @@ func fieldsByKey(section reflect.Value) map[string]reflect.Value {
 	return fields
 }
 
+// anyName stands in a path for a name of the operator's choice.
+const anyName = "NAME"
+
 // configKeys lists the full paths of all keys, in the order of the structs.
 func configKeys(section reflect.Type, path string) []string {
 	var keys []string
@@ -197,8 +225,12 @@ func configKeys(section reflect.Type, path string) []string {
 		full := joinKey(path, field.Tag.Get("yaml"))
 		keys = append(keys, full)
 		inner := field.Type
-		if inner.Kind() == reflect.Slice {
+		switch inner.Kind() {
+		case reflect.Slice:
 			inner = inner.Elem()
+		case reflect.Map:
+			inner, full = inner.Elem(), joinKey(full, anyName)
+			keys = append(keys, full)
 		}
 		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() {
 			keys = append(keys, configKeys(inner, full)...)

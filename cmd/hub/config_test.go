@@ -69,7 +69,7 @@ func TestHubYAMLIsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The file writes empty lists where the defaults have none.
-	got.TLS.Names, got.Bridge.Brokers = nil, nil
+	got.TLS.Names, got.Types, got.Bridge.Brokers = nil, nil, nil
 	if want := defaultConfig(); !reflect.DeepEqual(got, want) {
 		t.Errorf("configs/hub.yaml:\n%+v\ndefaults:\n%+v", got, want)
 	}
@@ -82,7 +82,7 @@ func TestHubYAMLIsTheDefaults(t *testing.T) {
 // TestSamplesShowEveryKey looks that each key stands in a sample, with a comment before it or beside it.
 func TestSamplesShowEveryKey(t *testing.T) {
 	shown := map[string]bool{}
-	for _, name := range []string{"hub.yaml", "bridge.yaml"} {
+	for _, name := range []string{"hub.yaml", "bridge.yaml", "types.yaml"} {
 		data, err := os.ReadFile(filepath.Join(samples, name))
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +106,9 @@ func TestSamplesShowEveryKey(t *testing.T) {
 				for i := 0; i+1 < len(node.Content); i += 2 {
 					key, value := node.Content[i], node.Content[i+1]
 					full := joinKey(path, key.Value)
+					if path == "types.fields" {
+						full = joinKey(path, anyName)
+					}
 					shown[full] = true
 					if value.Kind == yaml.ScalarNode && !commented(key.Line) {
 						t.Errorf("%s:%d: %s has no comment above it", name, key.Line, full)
@@ -223,6 +226,12 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"session of years":         {"mqtt:\n  session_expiry: 8761h", `hub.yaml:2: mqtt.session_expiry: 8761h0m0s is too large: at most 8760h0m0s`},
 		"user in the store's URL":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://u:p@h:1\n    bucket: b", `hub.yaml:4: store.influxdb.url: is more than http://HOST:PORT: a user belongs into store.influxdb.token, as USER:PASSWORD`},
 		"bucket without database":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://h:1\n    bucket: /b", `hub.yaml:5: store.influxdb.bucket: is needed with store.kind: influxdb`},
+		"type without a name":      {"types:\n  - fields: {Wh: {type: integer}}", `hub.yaml:2: types[0].name: must be a type that devices have in the registry`},
+		"type named twice":         {"types:\n  - {name: a}\n  - {name: a}", `hub.yaml:3: types[1].name: "a" is already the name of types[0]`},
+		"type of no field":         {"types:\n  - name: a\n    fields:\n      x.y: {type: int}", `hub.yaml:4: types[0].fields.x.y.type: "int" is not one of float, integer, string, boolean`},
+		"field without a type":     {"types:\n  - name: a\n    fields:\n      Wh: {}", `hub.yaml:4: types[0].fields.Wh.type: "" is not one of float, integer, string, boolean`},
+		"field twice":              {"types:\n  - name: a\n    fields:\n      Wh: {type: float}\n      Wh: {type: float}", `hub.yaml:5: types[0].fields.Wh: is set twice; the first is on line 4`},
+		"fields that are a list":   {"types:\n  - name: a\n    fields: [Wh]", `hub.yaml:3: types[0].fields: must be a section with keys of its own, not a list`},
 		"wildcard in the prefix":   {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', topics_prefix: '#'}", `hub.yaml:3: bridge.brokers[0].topics_prefix: "#" is not a beginning of topics: no + or #, no / at its ends; write it like devices`},
 	} {
 		t.Run(name, func(t *testing.T) { wantFaults(t, test.text, test.want) })

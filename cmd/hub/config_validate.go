@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"telemetryhub/auth"
 	"telemetryhub/bridge"
 	"telemetryhub/commands"
+	"telemetryhub/ingest"
 )
 
 // Values of keys that are one of a few words.
@@ -41,6 +43,7 @@ func (c *Config) validate(faults *faultList) {
 	c.validateListeners(faults)
 	c.validateTLS(faults)
 	c.validateDevices(faults)
+	c.validateTypes(faults)
 	c.validateIngest(faults)
 	c.validateStore(faults)
 	c.validateCommands(faults)
@@ -102,6 +105,36 @@ func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.write_timeout", c.Devices.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.handshake_timeout", c.Devices.HandshakeTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.max_handshakes", c.Devices.MaxHandshakes, 0, 100_000)
+}
+
+func (c *Config) validateTypes(faults *faultList) {
+	for i, t := range c.Types {
+		at := fmt.Sprintf("types[%d]", i)
+		same := func(other TypeConfig) bool { return other.Name == t.Name }
+		if earlier := slices.IndexFunc(c.Types, same); earlier < i && t.Name != "" {
+			faults.add(at+".name", "%q is already the name of types[%d]", t.Name, earlier)
+		}
+		if t.Name == "" {
+			faults.add(at+".name", "must be a type that devices have in the registry")
+		}
+		for _, field := range slices.Sorted(maps.Keys(t.Fields)) {
+			key := at + ".fields." + field
+			if field == "" {
+				faults.add(key, "a field has a name")
+			}
+			if kind := t.Fields[field].Type; !isFieldType(kind) {
+				faults.add(key+".type", "%q is not one of float, integer, string, boolean", kind)
+			}
+		}
+	}
+}
+
+func isFieldType(t string) bool {
+	switch ingest.FieldType(t) {
+	case ingest.FloatField, ingest.IntegerField, ingest.StringField, ingest.BooleanField:
+		return true
+	}
+	return false
 }
 
 func (c *Config) validateIngest(faults *faultList) {

@@ -53,7 +53,7 @@ func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
 	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
+		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.stop.run(stopBudget, log))
@@ -126,7 +126,8 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 	c := h.cfg.Ingest
 	h.ingest, err = ingest.Open(ctx, ingest.Config{
 		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), BatchLines: c.BatchLines, BatchAge: c.BatchAge, SaveEvery: saveEvery,
-		Times: ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
+		Times:     ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
+		FieldType: fieldTypes(h.cfg.Types, h.registry),
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
 	if err != nil {
 		return err
@@ -138,7 +139,8 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 // saveEvery is how often the writer's progress is saved; a crash repeats at most so much of it.
 const saveEvery = 10 * time.Second
 
-func (h *hub) openDevices(ctx context.Context) error {
+// openRegistry comes before ingest, which asks for the types of devices.
+func (h *hub) openRegistry(ctx context.Context) error {
 	kv, err := h.bus.Bucket(ctx, backbone.Devices)
 	if err != nil {
 		return err
@@ -147,7 +149,10 @@ func (h *hub) openDevices(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
+	return nil
+}
 
+func (h *hub) openDevices(ctx context.Context) error {
 	presence, err := h.bus.Bucket(ctx, backbone.Presence)
 	if err != nil {
 		return err
