@@ -87,6 +87,37 @@ type QuarantineQuery struct {
 	Limit          int
 }
 
+// Replays write to the store again what the journal still keeps.
+type Replays interface {
+	// Start begins one; ErrReplayRunning when there is one.
+	Start(from, to time.Time, device string) (Replay, error)
+	// Last returns the last since the hub was started; false if there was none.
+	Last() (Replay, bool)
+	// Cancel ends the one that runs and returns the last.
+	Cancel() (Replay, bool)
+}
+
+// ErrReplayRunning says that a replay runs: there is one at a time.
+var ErrReplayRunning = errors.New("a replay is running; wait for its end or cancel it")
+
+// Replay is how far a replay is.
+type Replay struct {
+	State    string    `json:"state" enum:"running,done,cancelled,failed"`
+	From     time.Time `json:"from" doc:"Readings received from then on"`
+	To       time.Time `json:"to" doc:"and before then"`
+	Device   string    `json:"device,omitempty" doc:"Of this device alone"`
+	Started  time.Time `json:"started"`
+	Ended    time.Time `json:"ended,omitzero"`
+	Oldest   time.Time `json:"oldest,omitzero" doc:"The journal keeps nothing that is older"`
+	Read     uint64    `json:"read" doc:"Envelopes of the journal that were read"`
+	Of       uint64    `json:"of" doc:"Envelopes to be read"`
+	Written  uint64    `json:"written" doc:"Readings that the store took"`
+	Passed   uint64    `json:"passed_over" doc:"Readings that were a duplicate or quarantined the first time"`
+	Rejected uint64    `json:"rejected" doc:"Readings that the store rejects"`
+	Missing  uint64    `json:"missing" doc:"Envelopes that were gone or damaged"`
+	Fault    string    `json:"fault,omitempty" doc:"Why it waits, or failed"`
+}
+
 // History reads stored readings back.
 type History interface {
 	// Query returns readings in ascending order of time.
@@ -130,6 +161,7 @@ type Deps struct {
 	Feeds     Feeds
 
 	Quarantine Quarantine
+	Replays    Replays
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows

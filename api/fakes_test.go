@@ -33,6 +33,7 @@ type fakeHub struct {
 
 	queries    []api.HistoryQuery
 	historyErr error
+	replay     api.Replay
 	points     uint64   // of each device
 	settled    []string // "retry id", or a query
 	stored     map[string]api.Value
@@ -331,6 +332,33 @@ func (f fakeQuarantine) SettleAll(_ context.Context, q api.QuarantineQuery, drop
 	defer f.mu.Unlock()
 	f.settled = append(f.settled, fmt.Sprintf("%+v drop=%v", q, drop))
 	return api.SettledAll{Readings: map[string]uint64{"stored": 2}, Next: "9"}, nil
+}
+
+type fakeReplays struct{ *fakeHub }
+
+func (f fakeReplays) Start(from, to time.Time, device string) (api.Replay, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.replay.State == "running" {
+		return f.replay, api.ErrReplayRunning
+	}
+	f.replay = api.Replay{State: "running", From: from, To: to, Device: device}
+	return f.replay, nil
+}
+
+func (f fakeReplays) Last() (api.Replay, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.replay, f.replay.State != ""
+}
+
+func (f fakeReplays) Cancel() (api.Replay, bool) {
+	f.mu.Lock()
+	if f.replay.State == "running" {
+		f.replay.State = "cancelled"
+	}
+	f.mu.Unlock()
+	return f.Last()
 }
 
 type fakeHistory struct{ *fakeHub }

@@ -148,6 +148,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		return newProblem(http.StatusForbidden, "device_disabled", "the device is disabled")
 	case errors.Is(err, commands.ErrNotFound):
 		return newProblem(http.StatusNotFound, "command_not_found", "no command has this id")
+	case errors.Is(err, ErrReplayRunning):
+		return newProblem(http.StatusConflict, "replay_running", "%v", ErrReplayRunning)
 	case errors.Is(err, ErrNotQuarantined):
 		return newProblem(http.StatusNotFound, "not_quarantined", "%v", ErrNotQuarantined)
 	case errors.Is(err, commands.ErrTooLate):

@@ -76,7 +76,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 	}{{"nobody", "", 0}, {"viewer", "op_viewer", 1}, {"operator", "op_operator", 2}, {"admin", "op_admin", 3}, {"wrong token", "op_wrong", 0}, {"device", "dev_2", 0}}
 	need := map[string]int{"open": 0, "viewer": 1, "operator": 2, "admin": 3}
 	bodies := map[string]string{
-		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`,
+		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`,
 	}
 	b := newBench(t, api.Config{})
 	ops := b.operations()

@@ -47,6 +47,7 @@ type Ingest struct {
 	arrivals *arrivals
 	journal  *journal
 	writer   *writer
+	replayer *replayer
 	stop     context.CancelFunc // the writer's gentle end
 	cut      context.CancelFunc // its hard one
 	done     chan error
@@ -75,6 +76,8 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	if in.journal, err = newJournal(bus.JetStream(), in.arrivals, cfg, bus.MaxMessage(), in.Feed, w.metrics, log, last); err != nil {
 		return nil, err
 	}
+	in.replayer = &replayer{w: w, backlog: func() uint64 { return in.Status().Backlog }}
+	w.keepAll = in.replayer.active.Load
 	in.journal.onFull = w.wake // nothing is published before Open returns
 	w.currentRun, w.journalFull = in.journal.run, in.journal.isFull
 	gentle, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -249,6 +252,7 @@ func (in *Ingest) Status() Status {
 // Stop commits what was appended, ends the writer gently, and hard when ctx ends. What is then not in the store is in
 // the journal, and goes on after the next start.
 func (in *Ingest) Stop(ctx context.Context) error {
+	in.replayer.stop(true)
 	err := in.journal.stop(ctx)
 	in.stop()
 	select {

@@ -15,6 +15,7 @@ type metrics struct {
 	writePoints   prometheus.Counter
 	retries       prometheus.Counter
 	damaged       prometheus.Counter
+	replayed      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -27,7 +28,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		retries:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_store_retries_total", Help: "Writes that the store did not take and that were tried again."}),
 		damaged:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_journal_damaged_total", Help: "Envelopes that could not be read."}),
 	}
-	reg.MustRegister(m.commitSeconds, m.commitFrames, m.commitBytes, m.writeSeconds, m.writePoints, m.retries, m.damaged)
+	m.replayed = prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_replay_points_total", Help: "Points that replays gave to the store; the account does not count them."})
+	reg.MustRegister(m.replayed, m.commitSeconds, m.commitFrames, m.commitBytes, m.writeSeconds, m.writePoints, m.retries, m.damaged)
 	return m
 }
 

@@ -204,6 +204,33 @@ func (q *quarantine) recall(ctx context.Context, position uint64) error {
 	return nil
 }
 
+// places notes the places, from a sequence of the journal on, of what is in the quarantine.
+func (q *quarantine) places(ctx context.Context, from uint64, into map[asideKey]bool) error {
+	info, err := q.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read the quarantine: %w", err)
+	}
+	for place := info.State.LastSeq; place >= max(info.State.FirstSeq, 1); place-- {
+		msg, err := q.stream.GetMsg(ctx, place)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the quarantine: %w", err)
+		}
+		at := placeOf(msg)
+		into[at] = true
+		// Within a batch they may stand in another order than in the journal; one batch is far below this.
+		if at.sequence > 0 && at.sequence+placesSlack < from {
+			break
+		}
+	}
+	return nil
+}
+
+// placesSlack is more envelopes than a batch can have.
+const placesSlack = 100_000
+
 // A reading that failed again is kept anew, with the new reason and its old id, under a subject of its own; then the
 // older message goes.
 

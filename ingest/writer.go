@@ -35,6 +35,7 @@ type writer struct {
 
 	currentRun  uint64      // of the journal of this process
 	journalFull func() bool // whether it waits for room
+	keepAll     func() bool // whether a replay reads it
 	work        batchWork
 	dirty       map[string]bool // devices whose account changed since it was saved
 	saved       uint64          // the position that was saved last
@@ -116,7 +117,7 @@ func (w *writer) run(ctx, hard context.Context) error {
 			w.save(hard)
 			w.tellSettled()
 		}
-		if full || time.Since(w.purgedAt) >= purgeEvery {
+		if full || time.Since(w.purgedAt) >= purgeEvery && !w.keepAll() {
 			w.purge(hard, full)
 		}
 	}

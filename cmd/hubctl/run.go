@@ -49,6 +49,7 @@ type commandLine struct {
 		Retry quarantineRetry `cmd:"" help:"Try again to store them, after what was wrong is mended."`
 		Drop  quarantineDrop  `cmd:"" help:"Drop them: they count as refused (dropped)."`
 	} `cmd:"" help:"Readings that could not be stored."`
+	Replay     replayCommand     `cmd:"" help:"Write to the store again what the journal still keeps."`
 	Health     healthCommand     `cmd:"" help:"Say whether the hub is ready; exit status 0 if it is."`
 	Metrics    metricsCommand    `cmd:"" help:"Print the hub's metrics in Prometheus' text format."`
 	Completion completionCommand `cmd:"" help:"Print the completion script of a shell."`
