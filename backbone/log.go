@@ -29,14 +29,16 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	// The server tells of it in no other way; a test holds these words. They come again with each message that is refused.
-	if strings.Contains(format, "ritical write error") || strings.Contains(format, "will be DISABLED") {
+	// The server tells of it in no other way; a test holds these words. Those of the store come again with each message
+	// that is refused for it, so that none is missed.
+	words := fmt.Sprintf(format, v...)
+	if strings.Contains(words, "ritical write error") || strings.Contains(words, "failed to store a msg") || strings.Contains(words, "will be DISABLED") {
 		select {
 		case l.failed <- struct{}{}:
 		default:
 		}
 	}
-	l.log.Error("nats says", "words", fmt.Sprintf(format, v...))
+	l.log.Error("nats says", "words", words)
 }
 
 // Fatalf does not end the process: the start sees that the server is not ready, and later faults show in each publish.
