@@ -64,7 +64,7 @@ func (ts *fieldTypes) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the types of fields: %w", err)
 	}
-	defer watch.Stop()
+	defer func() { _ = watch.Stop() }()
 	for {
 		select {
 		case e := <-watch.Updates():
