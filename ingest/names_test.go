@@ -24,8 +24,10 @@ func TestADeviceHasABudgetOfFieldNames(t *testing.T) {
 	if n.admit(nil, fieldsNamed("a1", "one more")) {
 		t.Error("a name over the budget was admitted")
 	}
-	if !n.admit(nil, fieldsNamed("a1", "b7")) || !n.admit(nil, fieldsNamed("a1", "b7")) {
-		t.Error("names within the budget were refused after one over it")
+	for range 2 { // the second time it has the shape of the last
+		if !n.admit(nil, fieldsNamed("a1", "b7")) {
+			t.Error("names within the budget were refused after one over it")
+		}
 	}
 	if n.admit([]byte("other"), fieldsNamed("a1")) {
 		t.Error("the same field of another measurement is another name")

@@ -67,8 +67,14 @@ func (c *quarantineShow) Run(a *app) error {
 	}
 	rows := newTable(a.stdout, "id", item.ID)
 	for _, line := range [][2]string{
-		{"device", item.Device}, {"received", moment(item.Received)}, {"reason", item.Reason}, {"message", item.Message},
-		{"boot", item.Boot}, {"seq", zeroless(item.Seq)}, {"readings", number(max(item.Count, 1))}, {"frame", item.Frame},
+		{"device", item.Device},
+		{"received", moment(item.Received)},
+		{"reason", item.Reason},
+		{"message", item.Message},
+		{"boot", item.Boot},
+		{"seq", zeroless(item.Seq)},
+		{"readings", number(max(item.Count, 1))},
+		{"frame", item.Frame},
 	} {
 		if line[1] == "" {
 			continue
