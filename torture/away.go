@@ -55,3 +55,38 @@ func influxdbAway(ctx context.Context, s *scene) error {
 	}
 	return s.conclude(ctx, m)
 }
+
+// influxdbLate starts the hub while the database, a new one, is away: what has to be made in it has to be made later.
+func influxdbLate(ctx context.Context, s *scene) error {
+	if err := s.startInfluxDB(ctx); err != nil {
+		return err
+	}
+	if err := s.db.Stop(); err != nil {
+		return err
+	}
+	if err := s.startHubOnInfluxDB(ctx, 5*time.Second); err != nil {
+		return err
+	}
+	m, err := s.simulate(load{devices: 20, rate: 20})
+	if err != nil {
+		return err
+	}
+	if _, err := s.hub.received(ctx, 1000); err != nil {
+		return err
+	}
+	if err := s.db.Restart(ctx); err != nil {
+		return err
+	}
+	before, err := s.hub.audit(ctx)
+	if err != nil {
+		return err
+	}
+	s.happened("queued", int(before.Total.Queued))
+	if err := m.finish(); err != nil {
+		return err
+	}
+	if _, err := s.settled(ctx); err != nil {
+		return err
+	}
+	return s.conclude(ctx, m)
+}

@@ -15,7 +15,7 @@ import (
 
 const (
 	startLimit  = 45 * time.Second
-	settleLimit = 3 * time.Minute // until nothing is queued
+	settleLimit = time.Minute // without the queue becoming shorter
 	pollEvery   = 50 * time.Millisecond
 )
 

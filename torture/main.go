@@ -40,6 +40,7 @@ func faults() []fault {
 		{"hub-kill9", hubKill9},
 		{"influxdb-kill9", influxdbKill9},
 		{"influxdb-away", influxdbAway},
+		{"influxdb-late", influxdbLate},
 	}
 	list = append(list, misbehaviours()...)
 	return append(list,

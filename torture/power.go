@@ -35,7 +35,8 @@ func forgottenWrites(ctx context.Context, s *scene) error {
 	}
 	cuts, forgotten, names := 0, int64(0), 0
 	received := uint64(0)
-	for range scale(s.lab, 4, 60) {
+	atLeast := scale(s.lab, 4, 60)
+	for cuts < atLeast || forgotten == 0 && cuts < 3*atLeast { // until a cut has met what was not synced
 		if received, err = s.hub.received(ctx, received); err != nil {
 			return err
 		}

@@ -48,9 +48,11 @@ func newProxy(target string) (*proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the proxy: %w", err)
 	}
+	own := &http.Transport{DisableKeepAlives: true} // each write meets the database as it is now
 	p := &proxy{
-		listener: listener, target: target, client: &http.Client{Timeout: time.Minute}, counts: map[string]int{},
+		listener: listener, target: target, client: &http.Client{Transport: own, Timeout: time.Minute}, counts: map[string]int{},
 		through: &httputil.ReverseProxy{
+			Transport:    own,
 			Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(address) },
 			ErrorLog:     log.New(io.Discard, "", 0),
 			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },

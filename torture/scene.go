@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,6 +94,13 @@ func (s *scene) embedded(ctx context.Context) error {
 // withInfluxDB starts a real InfluxDB, the proxy before it and a hub that knows only the proxy. timeout is the hub's, of
 // one write.
 func (s *scene) withInfluxDB(ctx context.Context, timeout time.Duration) error {
+	if err := s.startInfluxDB(ctx); err != nil {
+		return err
+	}
+	return s.startHubOnInfluxDB(ctx, timeout)
+}
+
+func (s *scene) startInfluxDB(ctx context.Context) error {
 	dir, err := s.folder("influxdb")
 	if err != nil {
 		return err
@@ -99,9 +108,11 @@ func (s *scene) withInfluxDB(ctx context.Context, timeout time.Duration) error {
 	if s.db, err = influxtest.Start(ctx, dir); err != nil {
 		return err
 	}
-	if s.proxy, err = newProxy(s.db.URL()); err != nil {
-		return err
-	}
+	s.proxy, err = newProxy(s.db.URL())
+	return err
+}
+
+func (s *scene) startHubOnInfluxDB(ctx context.Context, timeout time.Duration) error {
 	config := fmt.Sprintf("store:\n  kind: influxdb\n  influxdb:\n    url: %s\n    bucket: telemetry\n    timeout: %s\n", s.proxy.url(), timeout)
 	return s.startHub(ctx, filepath.Join(s.dir, "data"), config)
 }
@@ -133,15 +144,20 @@ func (s *scene) conclude(ctx context.Context, sims ...*sim) error {
 
 // settled is the audit once nothing is queued.
 func (s *scene) settled(ctx context.Context) (audit client.Audit, err error) {
-	err = until(ctx, "the hub's queue to be empty", settleLimit, func() (bool, error) {
-		var err error
-		audit, err = s.hub.audit(ctx)
-		return audit.Total.Queued == 0, err
-	})
-	if err != nil && audit.Total.Queued > 0 {
-		err = fmt.Errorf("%d readings stay queued: %w", audit.Total.Queued, err)
+	for {
+		before := cmp.Or(audit.Total.Queued, math.MaxUint64)
+		err = until(ctx, "the hub's queue to become shorter", settleLimit, func() (bool, error) {
+			var err error
+			audit, err = s.hub.audit(ctx)
+			return audit.Total.Queued == 0 || audit.Total.Queued < before, err
+		})
+		switch {
+		case err != nil && audit.Total.Queued > 0:
+			return audit, fmt.Errorf("%d readings stay queued: %w", audit.Total.Queued, err)
+		case err != nil || audit.Total.Queued == 0:
+			return audit, err
+		}
 	}
-	return audit, err
 }
 
 // account holds the hub's audit against the judge's verdict.
