@@ -152,6 +152,14 @@ func (b *Backbone) Check(ctx context.Context) error {
 	return nil
 }
 
+// Failed gives the error after which only a new process helps. It is nil with an external NATS.
+func (b *Backbone) Failed() <-chan error {
+	if b.server == nil {
+		return nil
+	}
+	return b.server.fatal
+}
+
 // Close ends the connection and the server in the process, and waits for its files to be closed.
 func (b *Backbone) Close() error {
 	if b.conn != nil {

@@ -18,6 +18,7 @@ type embedded struct {
 	room    *room
 	log     *slog.Logger
 	failed  chan struct{} // a store could not be written
+	fatal   chan error    // and only a new process helps
 
 	mu      sync.Mutex
 	server  *server.Server
@@ -28,7 +29,7 @@ type embedded struct {
 }
 
 func startEmbedded(options server.Options, r *room, log *slog.Logger) (*embedded, error) {
-	e := &embedded{options: options, room: r, log: log, failed: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	e := &embedded{options: options, room: r, log: log, failed: make(chan struct{}, 1), fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	if err := e.start(); err != nil {
 		return nil, err
 	}
@@ -110,9 +111,8 @@ func (e *embedded) restart() bool {
 	old := e.server
 	e.server = nil
 	e.mu.Unlock()
-	if old != nil {
-		old.Shutdown()
-		old.WaitForShutdown()
+	if old != nil && !e.shutDown(old) {
+		return false
 	}
 	select { // what the old one said is settled
 	case <-e.failed:
@@ -124,6 +124,27 @@ func (e *embedded) restart() bool {
 	}
 	e.log.Info("the journal's engine was started again")
 	return true
+}
+
+// shutdownTimeout bounds how long a failed server may take to stop. One whose stream has locked itself up never does.
+const shutdownTimeout = 30 * time.Second
+
+// shutDown stops a failed server; one that does not stop can only be ended with the process, which it says.
+func (e *embedded) shutDown(old *server.Server) bool {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		old.Shutdown()
+		old.WaitForShutdown()
+	}()
+	select {
+	case <-gone:
+		return true
+	case <-time.After(shutdownTimeout):
+		e.fatal <- fmt.Errorf("the journal's engine failed to write and does not stop within %s; only a new process helps", shutdownTimeout)
+		<-e.stop
+		return false
+	}
 }
 
 // pause returns false when the server is to be stopped.

@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	in.replayer = &replayer{w: w, backlog: func() uint64 { return in.Status().Backlog }}
 	w.keepAll = in.replayer.active.Load
 	in.journal.onFull = w.wake // nothing is published before Open returns
-	w.currentRun, w.journalFull = in.journal.run, in.journal.isFull
+	w.currentRun, w.journalFull, w.mayPurge = in.journal.run, in.journal.isFull, in.journal.mayPurge
 	gentle, stop := context.WithCancel(context.WithoutCancel(ctx))
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	in.stop, in.cut = stop, cut
@@ -150,17 +150,30 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 	if info.State.LastSeq < w.position {
 		return 0, fmt.Errorf("the journal ends at %d and the writer's progress is at %d: the data folder was put together from two states", info.State.LastSeq, w.position)
 	}
-	messages, pending, err := w.follow(ctx)
+	messages, pending, err := w.follow(ctx, w.position)
 	if err != nil {
 		return 0, err
 	}
-	defer messages.Stop()
+	defer func() { messages.Stop() }()
 	if pending == 0 {
 		w.position = info.State.LastSeq // what lay between was taken out of the journal
 	}
-	runs := map[uint64]uint64{}
-	for pending > 0 {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+	runs, read := map[uint64]uint64{}, w.position
+	for pending > 0 && read < info.State.LastSeq {
+		next, cancel := context.WithTimeout(ctx, idleWait)
+		msg, err := messages.Next(jetstream.NextContext(next))
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			if !w.unreadable(ctx, read) {
+				continue
+			}
+			read++ // the writer says so when it comes there
+			messages.Stop()
+			if messages, pending, err = w.follow(ctx, read); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		if err != nil {
 			return 0, fmt.Errorf("read the journal: %w", err)
 		}
@@ -168,8 +181,8 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("read the journal: %w", err)
 		}
-		pending = meta.NumPending
-		in.readAheadOf(msg.Data(), meta.Sequence.Stream, runs)
+		pending, read = meta.NumPending, meta.Sequence.Stream
+		in.readAheadOf(msg.Data(), read, runs)
 	}
 	return info.State.LastSeq, nil
 }

@@ -251,10 +251,23 @@ func (j *journal) succeeded(sequence uint64) {
 	j.setFault(nil)
 }
 
+// purgeRoom is the free disk in bytes below which nothing is purged: to purge, NATS writes, and a write that fails locks
+// its stream up (nats-server 2.15.2, fileStore.compact).
+const purgeRoom = 8 << 20
+
+// isFull reports whether the journal waits for room.
 func (j *journal) isFull() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return backbone.IsFull(j.fault)
+}
+
+// mayPurge reports whether the disk has room to purge.
+func (j *journal) mayPurge() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	no, ok := errors.AsType[*backbone.NoRoomError](j.fault)
+	return !ok || no.Free >= purgeRoom
 }
 
 // setFault notes whether the journal can be written, and logs when that changes.

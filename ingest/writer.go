@@ -35,6 +35,7 @@ type writer struct {
 
 	currentRun  uint64      // of the journal of this process
 	journalFull func() bool // whether it waits for room
+	mayPurge    func() bool // whether the disk has room to purge it
 	keepAll     func() bool // whether a replay reads it
 	work        batchWork
 	dirty       map[string]bool // devices whose account changed since it was saved
@@ -82,7 +83,7 @@ func (b *batchWork) reset() {
 
 // run writes until ctx ends. Then it finishes the batch that it has, as long as hard allows, and saves.
 func (w *writer) run(ctx, hard context.Context) error {
-	messages, _, err := w.follow(ctx)
+	messages, _, err := w.follow(ctx, w.position)
 	if err != nil {
 		return nil // ctx has ended, and nothing was done
 	}
@@ -108,7 +109,7 @@ func (w *writer) run(ctx, hard context.Context) error {
 		if broken != nil && ctx.Err() == nil {
 			w.log.Error("reading the journal failed; it is opened again", "err", broken)
 			messages.Stop()
-			if messages, _, err = w.follow(ctx); err != nil {
+			if messages, _, err = w.follow(ctx, w.position); err != nil {
 				break
 			}
 		}
@@ -117,7 +118,7 @@ func (w *writer) run(ctx, hard context.Context) error {
 			w.save(hard)
 			w.tellSettled()
 		}
-		if full || time.Since(w.purgedAt) >= purgeEvery && !w.keepAll() {
+		if w.mayPurge() && (full || time.Since(w.purgedAt) >= purgeEvery && !w.keepAll()) {
 			w.purge(hard, full)
 		}
 	}
@@ -133,12 +134,11 @@ const (
 	idleWait        = 3 * time.Second // above two heartbeats
 )
 
-// follow opens the journal after the writer's position, where so many envelopes are pending; it tries until that
-// succeeds or ctx ends.
-func (w *writer) follow(ctx context.Context) (messages jetstream.MessagesContext, pending uint64, err error) {
+// follow opens the journal behind after, where so many envelopes are pending; it tries until that succeeds or ctx ends.
+func (w *writer) follow(ctx context.Context, after uint64) (messages jetstream.MessagesContext, pending uint64, err error) {
 	for {
 		consumer, err := w.journal.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.position + 1,
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
 			MaxResetAttempts: 1, // more of them would not end with ctx
 		})
 		if err == nil {
@@ -155,6 +155,20 @@ func (w *writer) follow(ctx context.Context) (messages jetstream.MessagesContext
 		case <-ctx.Done():
 		}
 	}
+}
+
+var errUnreadable = errors.New("NATS cannot read an envelope; it is passed over, and what was in it is counted as damaged")
+
+// unreadable reports whether the envelope behind after is there and cannot be read. A NATS whose own checksum fails says
+// nothing to who follows the stream, and moves on to nothing: only who asks for the envelope itself is told.
+func (w *writer) unreadable(ctx context.Context, after uint64) bool {
+	info, err := w.journal.Info(ctx)
+	if err != nil || info.State.LastSeq <= after {
+		return false
+	}
+	_, err = w.journal.GetMsg(ctx, after+1)
+	_, answered := errors.AsType[*jetstream.APIError](err)
+	return answered || errors.Is(err, jetstream.ErrMsgNotFound)
 }
 
 // batchBytes bounds the lines of one batch: long texts make few lines heavy, and InfluxDB 1.8 takes 25 MB at once.
@@ -181,6 +195,9 @@ func (w *writer) gather(ctx, hard context.Context, messages jetstream.MessagesCo
 		msg, err := messages.Next(jetstream.NextContext(next))
 		cancel()
 		switch {
+		case errors.Is(err, context.DeadlineExceeded) && deadline.IsZero() && w.unreadable(ctx, w.work.last):
+			w.work.last++
+			return errUnreadable
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			return nil
 		case err != nil:

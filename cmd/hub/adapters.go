@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"telemetryhub/api"
@@ -18,7 +19,15 @@ type storeWriter struct{ *store.Store }
 
 // Write implements ingest.Store.
 func (s storeWriter) Write(ctx context.Context, lines []byte) error {
-	return storeOutcome(s.Store.Write(ctx, lines))
+	err := s.Store.Write(ctx, lines)
+	if missing, ok := errors.AsType[*store.ConfigError](err); ok && missing.Status == http.StatusNotFound {
+		// The database, which Check makes where it may: the server was away at the start, or is a new one.
+		if err := s.Check(ctx); err != nil {
+			return storeOutcome(err)
+		}
+		err = s.Store.Write(ctx, lines)
+	}
+	return storeOutcome(err)
 }
 
 // FieldTypes implements ingest.FieldTyper. Types that ingest has no word for are left to the store.

@@ -81,6 +81,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case <-ctx.Done():
 		log.Info("stopping")
 	case err = <-h.failed:
+	case err = <-h.bus.Failed():
+	}
+	if err != nil {
 		log.Error("stopping because a part has failed", "err", err)
 	}
 	return errors.Join(err, h.stop.run(stopBudget, log))
