@@ -91,6 +91,9 @@ func (c *Client) live(ctx context.Context, f LiveFilter, yield func(Event) bool)
 		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, ErrSilent) {
 			return &UnreachableError{URL: c.URL(), What: cause.Error(), Err: cause}
 		}
+		if errors.Is(err, io.EOF) && ctx.Err() != nil {
+			return ctx.Err() // the hub saw us go and ended the stream before we read our own end
+		}
 		return err
 	}
 	resp, err := c.open(ctx, call{
