@@ -27,7 +27,7 @@ type Command struct {
 	ID        string            `json:"id"`
 	Device    string            `json:"device"`
 	Method    string            `json:"method"`
-	Params    json.RawMessage   `json:"params,omitempty"`
+	Params    json.RawMessage   `json:"params,omitempty" doc:"What the device's type calls secret in them is shown as [secret]"`
 	State     commands.State    `json:"state" enum:"accepted,queued,sent,received,running,done,failed,rejected,expired,cancelled,unknown"`
 	Delivery  commands.Delivery `json:"delivery" enum:"at-most-once,at-least-once"`
 	Result    json.RawMessage   `json:"result,omitempty" doc:"What the device answered"`
@@ -56,6 +56,7 @@ type CommandProgress struct {
 }
 
 func commandView(c commands.Command) Command {
+	c = c.Public()
 	v := Command{
 		ID: c.ID, Device: c.Device, Method: c.Method, Params: c.Params, State: c.State, Delivery: c.Delivery, Result: c.Result, Error: c.Error,
 		Late: c.Late, Created: c.Created, Expires: c.Expires, TimeoutMs: c.TimeoutMs, Actor: c.Actor, History: make([]CommandChange, len(c.History)),
@@ -116,7 +117,8 @@ func (s *Server) registerCommands() {
 	register(s, operator, huma.Operation{
 		OperationID: "send-command", Method: http.MethodPost, Path: "/api/v1/devices/{id}/commands", Tags: tags, DefaultStatus: http.StatusCreated,
 		MaxBodyBytes: int64(s.cfg.MaxParams) + paramsSlack + 1, Summary: "Send a device a command",
-		Description: "It is durable before it is sent and before this answers. An offline device: 409 device_offline, and nothing is recorded.",
+		Description: "It is durable before it is sent and before this answers. An offline device: 409 device_offline, and nothing is recorded. " +
+			"What the device's type does not know, or whose params do not fit its schema: 422 unknown_method or bad_params, with a JSON pointer into the params for each fault, and nothing is recorded either.",
 	}, s.sendCommand)
 	register(s, viewer, huma.Operation{
 		OperationID: "list-device-commands", Method: http.MethodGet, Path: "/api/v1/devices/{id}/commands", Tags: tags, Summary: "A device's commands, newest first",
@@ -172,9 +174,10 @@ func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput
 	if err != nil {
 		return nil, err
 	}
+	x := exchangeOf(ctx)
 	request := commands.Request{
 		Device: in.ID, Method: in.Body.Method, Params: in.Body.Params, Delivery: in.Body.Delivery,
-		Actor: exchangeOf(ctx).operator.Name, IdempotencyKey: in.IdempotencyKey,
+		Actor: x.operator.Name, Role: string(x.operator.Role), Origin: x.origin(), IdempotencyKey: in.IdempotencyKey,
 	}
 	if request.Expires, err = parseDuration("body.expires", in.Body.Expires, time.Second, maxExpires); err != nil {
 		return nil, err

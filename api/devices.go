@@ -31,6 +31,7 @@ type Device struct {
 	Cause          string            `json:"cause,omitempty" doc:"Why the last connection ended"`
 	Firmware       string            `json:"firmware,omitempty"`
 	Model          string            `json:"model,omitempty"`
+	Methods        []string          `json:"methods,omitempty" doc:"What its last hello announced that it does; {id}/methods also says what its type knows"`
 	ClockOffsetMs  *int64            `json:"clock_offset_ms,omitempty" doc:"How far the device's clock is ahead of the hub's (negative: behind), from the time in its last hello; readings are not moved by it"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
@@ -41,7 +42,7 @@ func (s *Server) view(d devices.Device) Device {
 	v := Device{
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
-		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model,
+		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
 	}
 	if !p.ClockAt.IsZero() {
 		v.ClockOffsetMs = &p.ClockOffsetMs

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
 	"runtime/debug"
@@ -52,6 +53,14 @@ func (x *exchange) Write(p []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// origin is the address that the request came from, without its port.
+func (x *exchange) origin() string {
+	if host, _, err := net.SplitHostPort(x.request.RemoteAddr); err == nil {
+		return host
+	}
+	return x.request.RemoteAddr
+}
 
 func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x) }
 

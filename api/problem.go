@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,7 @@ type Problem struct {
 // Detail is one fault of a request.
 type Detail struct {
 	Location string `json:"location,omitempty" doc:"Such as query.from or body.method"`
+	Pointer  string `json:"pointer,omitempty" doc:"Of a command's params: where in them, as a JSON pointer (RFC 6901)"`
 	Message  string `json:"message"`
 	Value    any    `json:"value,omitempty" doc:"What was given there"`
 }
@@ -116,6 +118,7 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		device      *devices.InvalidError
 		offline     *commands.OfflineError
 		command     *commands.InvalidError
+		forbidden   *commands.ForbiddenError
 		busy        *commands.BusyError
 		unavailable *UnavailableError
 		query       *QueryError
@@ -128,8 +131,9 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	case errors.As(err, &device):
 		return newProblem(http.StatusUnprocessableEntity, "invalid", "%s: %s", device.Field, device.Message).at("body."+device.Field, nil)
 	case errors.As(err, &command):
-		return newProblem(http.StatusUnprocessableEntity, "invalid", "%s: %s", command.Field, command.Message).
-			at(locationOf(command.Field), nil).over(command.Limit, command.Value)
+		return commandProblem(command)
+	case errors.As(err, &forbidden):
+		return newProblem(http.StatusForbidden, "role", "%v; %s is %s", forbidden, exchangeOf(ctx).operator.Name, exchangeOf(ctx).operator.Role)
 	case errors.As(err, &query):
 		return badQuery(query.Parameter, query.Value, "%s", query.Message)
 	case errors.As(err, &offline):
@@ -166,6 +170,18 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	}
 	s.log.ErrorContext(ctx, "request failed", "error", err)
 	return newProblem(http.StatusInternalServerError, "internal", "internal error; the hub's log says more")
+}
+
+// commandProblem turns the ledger's refusal of a request into its HTTP form, with all faults of its params.
+func commandProblem(e *commands.InvalidError) *Problem {
+	p := newProblem(http.StatusUnprocessableEntity, cmp.Or(e.Reason, "invalid"), "%s: %s", e.Field, e.Message).over(e.Limit, e.Value)
+	if len(e.Faults) == 0 {
+		return p.at(locationOf(e.Field), nil)
+	}
+	for _, f := range e.Faults {
+		p.Errors = append(p.Errors, Detail{Location: locationOf(e.Field), Pointer: f.Pointer, Message: f.Message})
+	}
+	return p
 }
 
 // locationOf says where in a request the ledger's field stands.

@@ -72,6 +72,9 @@ type Command struct {
 	Expires        time.Time       `json:"expires"`    // not started after it
 	TimeoutMs      int64           `json:"timeout_ms"` // for the answer, from the sending or the last progress
 	Actor          string          `json:"actor,omitempty"`
+	Role           string          `json:"role,omitempty"`   // of the actor
+	Origin         string          `json:"origin,omitempty"` // the address that the actor spoke from
+	Masked         json.RawMessage `json:"masked,omitempty"` // Params for people's eyes, where something in them is secret
 	IdempotencyKey string          `json:"idempotency_key,omitempty"`
 	Session        uint64          `json:"session,omitempty"` // the connection it was last sent on
 	Attempt        int             `json:"attempt,omitempty"` // how often it was sent
@@ -121,6 +124,8 @@ type Request struct {
 	Expires        time.Duration   // latest start; 0 is the configured one
 	Timeout        time.Duration   // for the answer; 0 is the configured one
 	Actor          string
+	Role           string // of the actor; some methods ask for more than others
+	Origin         string // the address that the actor speaks from
 	IdempotencyKey string // the same device and key return the first command
 }
 

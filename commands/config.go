@@ -29,6 +29,9 @@ type Config struct {
 	Expires   time.Duration `yaml:"expires"`    // latest start of a command, if the request names none
 	Keep      time.Duration `yaml:"keep"`       // how long ended commands are kept
 	MaxParams int           `yaml:"max_params"` // bytes of a command's params
+
+	Catalogue Catalogue     `yaml:"-"` // what devices take; nil: everything
+	Recorded  func(Command) `yaml:"-"` // told of each new command once it is durable; it must not wait; nil: nobody
 }
 
 // Defaults returns the configuration of a hub that configures nothing.

@@ -30,7 +30,7 @@
 // many. While the bucket cannot be written, changes wait in memory, one per command, and are written when it can.
 //
 // Files in reading order: command.go (the words), transitions.go (which change is legal), id.go, config.go, errors.go,
-// service.go (Open, Close), recover.go (what a start finds), send.go, hooks.go (what devices tell), alarm.go
-// (timeouts and sending again), writer.go (memory to bucket), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
+// service.go (Open, Close), recover.go (what a start finds), catalogue.go (what devices take), send.go, secrets.go (what
+// people see), hooks.go (what devices tell), alarm.go (timeouts and sending again), writer.go (memory to bucket), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
 // feed.go, sweep.go (old commands).
 package commands

@@ -20,11 +20,13 @@ func (e *OfflineError) Error() string {
 	return fmt.Sprintf("device %s is not connected; nothing was sent", e.Device)
 }
 
-// InvalidError refuses a request. Limit and Value are set where a size was passed.
+// InvalidError refuses a request. Limit and Value are set where a size was passed, Reason and Faults by the Catalogue.
 type InvalidError struct {
 	Field        string // method, params, delivery, expires, timeout, device, idempotency_key
 	Message      string
 	Limit, Value int64
+	Reason       string // for programs; empty: invalid
+	Faults       []Fault
 }
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }

@@ -110,6 +110,9 @@ func (s *Service) recorded(e *entry, rev uint64) {
 	e.rev, e.shown, e.unsaved = rev, true, false
 	s.show(e, e.next)
 	close(e.recorded)
+	if s.cfg.Recorded != nil {
+		s.cfg.Recorded(e.view)
+	}
 }
 
 // expiredUnsent ends a command that expired while its record was written, and reports whether it did.
@@ -173,10 +176,15 @@ func (s *Service) validate(r Request) (*Command, error) {
 	if err := wire.CheckDeviceID(r.Device); err != nil {
 		return nil, &InvalidError{Field: "device", Message: err.Error()}
 	}
-	if err := checkMethod(r.Method); err != nil {
+	if err := CheckMethod(r.Method); err != nil {
 		return nil, err
 	}
 	params, err := s.checkParams(r.Params)
+	if err != nil {
+		return nil, err
+	}
+	r.Params = params
+	masked, err := s.onTerms(&r)
 	if err != nil {
 		return nil, err
 	}
@@ -197,13 +205,14 @@ func (s *Service) validate(r Request) (*Command, error) {
 		}
 	}
 	return &Command{
-		Device: r.Device, Method: r.Method, Params: params, Delivery: r.Delivery, Actor: r.Actor,
+		Device: r.Device, Method: r.Method, Params: r.Params, Masked: masked, Delivery: r.Delivery, Actor: r.Actor, Role: r.Role, Origin: r.Origin,
 		TimeoutMs: firstOf(r.Timeout, s.cfg.Timeout).Milliseconds(), IdempotencyKey: r.IdempotencyKey,
 	}, nil
 }
 
-func checkMethod(method string) error {
-	invalid := func(message string) error { return &InvalidError{Field: "method", Message: message} }
+// CheckMethod returns what is wrong with the name of a method, or nil.
+func CheckMethod(method string) *InvalidError {
+	invalid := func(message string) *InvalidError { return &InvalidError{Field: "method", Message: message} }
 	switch {
 	case method == "":
 		return invalid("it is empty")

@@ -177,11 +177,13 @@ func (s *Service) notWritten(e *entry, err error) {
 	}
 }
 
-func encodeRecord(cmd Command) ([]byte, error) {
+func encodeRecord(cmd Command) ([]byte, error) { return encodeJSON(cmd) }
+
+func encodeJSON(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false) // params stay as they were asked for
-	if err := enc.Encode(cmd); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil

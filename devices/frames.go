@@ -68,6 +68,7 @@ func (n *conn) hello(f wire.Frame) error {
 		return err
 	}
 	n.session.Describe(h.Firmware, h.Model)
+	n.session.Announce(h.Methods)
 	if h.Time != 0 {
 		n.session.LearnClock(h.Time)
 	}

@@ -25,6 +25,7 @@ type Presence struct {
 	Session        uint64    `json:"session,omitempty"`
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
+	Methods        []string  `json:"methods,omitempty"` // announced in hello; not changed once given out
 	Clock
 }
 
@@ -43,7 +44,7 @@ func (s *Session) presence() Presence {
 	return Presence{
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
 		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
-		Session: s.id, Firmware: s.firmware, Model: s.model, Clock: s.clock,
+		Session: s.id, Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
 	}
 }
 

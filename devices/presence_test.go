@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +61,7 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 		if got := again.Presence("d2"); got.Online || got.Cause != "the hub stopped without a goodbye" || !got.DisconnectedAt.Equal(start.Add(15*time.Second)) {
 			t.Errorf("presence %+v", got)
 		}
-		if got := again.Presence("d3"); got != (devices.Presence{}) {
+		if got := again.Presence("d3"); !reflect.DeepEqual(got, devices.Presence{}) {
 			t.Errorf("presence %+v of a device that never came", got)
 		}
 		if n, _ := attach(again, "d1"); n.ID() <= stays.ID() {
@@ -73,7 +74,7 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 func same(a, b devices.Presence) bool {
 	times := a.ConnectedAt.Equal(b.ConnectedAt) && a.LastSeen.Equal(b.LastSeen) && a.ClockAt.Equal(b.ClockAt) && a.DisconnectedAt.Equal(b.DisconnectedAt)
 	a.ConnectedAt, a.LastSeen, a.DisconnectedAt, a.ClockAt = b.ConnectedAt, b.LastSeen, b.DisconnectedAt, b.ClockAt
-	return times && a == b
+	return times && reflect.DeepEqual(a, b)
 }
 
 // The hub is killed: what was written last says when the device was seen, to half a minute, and what it is.
@@ -173,7 +174,7 @@ func TestPresenceIsWrittenAgainAfterAFailure(t *testing.T) {
 		s.Kick("d1", 4003, "deleted")
 		s.Forget("d1")
 		stop()
-		if p := restored(t, kv).Presence("d1"); p != (devices.Presence{}) || n == 0 {
+		if p := restored(t, kv).Presence("d1"); !reflect.DeepEqual(p, devices.Presence{}) || n == 0 {
 			t.Errorf("a forgotten device is remembered: %+v", p)
 		}
 	})

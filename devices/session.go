@@ -1,6 +1,8 @@
 package devices
 
 import (
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +42,8 @@ type Session struct {
 
 	// From hello; guarded by sessions.mu.
 	firmware, model string
-	clock           Clock // until this session's hello, what an earlier one said
+	methods         []string // until this session's hello, what an earlier one announced
+	clock           Clock    // likewise
 }
 
 // ID is unique among all sessions of the hub's life and larger than those before it.
@@ -57,6 +60,32 @@ func (s *Session) Describe(firmware, model string) {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	s.firmware, s.model = firmware, model
+	s.sessions.dirty[s.Device] = true
+}
+
+// Announced methods are kept up to these bounds: presence is written in shards, each one message of NATS.
+const (
+	maxMethods     = 64
+	maxMethodBytes = 2 << 10 // of all their names
+)
+
+// Announce notes which methods the device says it has. What is no name of a method, and what is beyond the bounds, is
+// left out.
+func (s *Session) Announce(methods []string) {
+	var kept []string
+	size := 0
+	for _, name := range methods {
+		if name == "" || len(name) > wire.MaxMethod || hasControl(name) || strings.HasPrefix(name, "hub.") || slices.Contains(kept, name) {
+			continue
+		}
+		if size += len(name); size > maxMethodBytes || len(kept) == maxMethods {
+			break
+		}
+		kept = append(kept, name)
+	}
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	s.methods = kept
 	s.sessions.dirty[s.Device] = true
 }
 

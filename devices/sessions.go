@@ -69,9 +69,9 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	s.lastID++
 	n.id = s.lastID
 	if n.before = s.last[a.Device]; old != nil {
-		n.before.DisconnectedAt, n.before.Cause, n.before.Clock = now, causeReplaced, old.clock
+		n.before.DisconnectedAt, n.before.Cause, n.before.Clock, n.before.Methods = now, causeReplaced, old.clock, old.methods
 	}
-	n.clock = n.before.Clock
+	n.clock, n.methods = n.before.Clock, n.before.Methods
 	s.byDevice[a.Device] = n
 	s.change(a.Device, n.presence())
 	s.mu.Unlock()

@@ -3,6 +3,7 @@ package devices_test
 import (
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -140,7 +141,7 @@ func TestKick(t *testing.T) {
 		t.Errorf("presence %+v", p)
 	}
 	s.Forget("d1")
-	if p := s.Presence("d1"); p != (devices.Presence{}) {
+	if p := s.Presence("d1"); !reflect.DeepEqual(p, devices.Presence{}) {
 		t.Errorf("presence %+v of a device that was forgotten", p)
 	}
 }

@@ -40,8 +40,19 @@ type DevicesConfig struct {
 
 // TypeConfig says what is known of all devices of one type, as the registry names it.
 type TypeConfig struct {
-	Name   string                 `yaml:"name"`
-	Fields map[string]FieldConfig `yaml:"fields"`
+	Name         string                  `yaml:"name"`
+	Fields       map[string]FieldConfig  `yaml:"fields"`
+	Methods      map[string]MethodConfig `yaml:"methods"`
+	OtherMethods string                  `yaml:"other_methods"` // allow, refuse or announced; empty: refuse if there are methods, else allow
+}
+
+// MethodConfig says what devices of a type do when they are sent a command.
+type MethodConfig struct {
+	Description string        `yaml:"description"`
+	Params      Schema        `yaml:"params"`
+	Timeout     time.Duration `yaml:"timeout"`  // for the answer; 0: that of all commands
+	Delivery    string        `yaml:"delivery"` // at-most-once or at-least-once; empty: that of all commands
+	Role        string        `yaml:"role"`     // whom it takes to send it: operator or admin; empty: operator
 }
 
 // FieldConfig says what a field holds.

@@ -70,6 +70,8 @@ func (d *configDecoder) value(node *yaml.Node, target reflect.Value, path string
 		return
 	}
 	switch {
+	case target.Type() == reflect.TypeFor[Schema]():
+		d.schema(node, target, path)
 	case target.Type() == reflect.TypeFor[time.Time]() || target.Kind() != reflect.Struct && target.Kind() != reflect.Slice && target.Kind() != reflect.Map:
 		d.scalar(node, target, path)
 	case target.Kind() == reflect.Struct:
@@ -232,7 +234,7 @@ func configKeys(section reflect.Type, path string) []string {
 			inner, full = inner.Elem(), joinKey(full, anyName)
 			keys = append(keys, full)
 		}
-		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() {
+		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() && inner != reflect.TypeFor[Schema]() {
 			keys = append(keys, configKeys(inner, full)...)
 		}
 	}

@@ -106,14 +106,16 @@ func TestSamplesShowEveryKey(t *testing.T) {
 				for i := 0; i+1 < len(node.Content); i += 2 {
 					key, value := node.Content[i], node.Content[i+1]
 					full := joinKey(path, key.Value)
-					if path == "types.fields" {
+					if path == "types.fields" || path == "types.methods" {
 						full = joinKey(path, anyName)
 					}
 					shown[full] = true
 					if value.Kind == yaml.ScalarNode && !commented(key.Line) {
 						t.Errorf("%s:%d: %s has no comment above it", name, key.Line, full)
 					}
-					walk(value, full)
+					if full != "types.methods.NAME.params" { // a schema has keywords, not keys
+						walk(value, full)
+					}
 				}
 			}
 		}
@@ -232,6 +234,17 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"field without a type":     {"types:\n  - name: a\n    fields:\n      Wh: {}", `hub.yaml:4: types[0].fields.Wh.type: "" is not one of float, integer, string, boolean`},
 		"field twice":              {"types:\n  - name: a\n    fields:\n      Wh: {type: float}\n      Wh: {type: float}", `hub.yaml:5: types[0].fields.Wh: is set twice; the first is on line 4`},
 		"fields that are a list":   {"types:\n  - name: a\n    fields: [Wh]", `hub.yaml:3: types[0].fields: must be a section with keys of its own, not a list`},
+		"method of no name":        {"types:\n  - name: a\n    methods:\n      hub.x: {}", `hub.yaml:4: types[0].methods.hub.x: is no name of a method: names that begin with hub. are the hub's own`},
+		"terms of a method":        {"types:\n  - name: a\n    methods:\n      set: {delivery: twice}", `hub.yaml:4: types[0].methods.set.delivery: "twice" is not one of at-most-once, at-least-once`},
+		"timeout of a method":      {"types:\n  - name: a\n    methods:\n      set: {timeout: 2h}", `hub.yaml:4: types[0].methods.set.timeout: 2h0m0s is too large: at most 1h0m0s`},
+		"role of a method":         {"types:\n  - name: a\n    methods:\n      set: {role: viewer}", `hub.yaml:4: types[0].methods.set.role: "viewer" is not one of operator, admin`},
+		"policy for other methods": {"types:\n  - name: a\n    other_methods: maybe", `hub.yaml:3: types[0].other_methods: "maybe" is not one of allow, refuse, announced`},
+		"schema of a wrong type":   {"types:\n  - name: a\n    methods:\n      set:\n        params:\n          properties:\n            speed: {type: integer,\n              minimum: fast}", `hub.yaml:8: types[0].methods.set.params.properties.speed.minimum: must be of type number, not string`},
+		"schema misspelt":          {"types:\n  - name: a\n    methods:\n      set:\n        params:\n          properties:\n            speed:\n              maximun: 5", `hub.yaml:8: types[0].methods.set.params.properties.speed.maximun: is no keyword of JSON Schema (what is free begins with x-)`},
+		"schema from elsewhere":    {"types:\n  - name: a\n    methods:\n      set:\n        params:\n          allOf:\n            - {type: object}\n            - {$ref: 'file:///etc/passwd'}", `hub.yaml:8: types[0].methods.set.params.allOf.1.$ref: "file:///etc/passwd" leads out of the schema; only references within the schema itself are followed`},
+		"schema without an end":    {"types:\n  - name: a\n    methods:\n      set:\n        params: &p {not: *p}", `hub.yaml:5: types[0].methods.set.params: is nested deeper than 64`},
+		"schema as a list":         {"types:\n  - name: a\n    methods:\n      set:\n        params: [a]", `hub.yaml:5: types[0].methods.set.params: must be of type boolean or object, not array`},
+		"schema with a key twice":  {"types:\n  - name: a\n    methods:\n      set:\n        params:\n          type: object\n          type: array", `hub.yaml:7: types[0].methods.set.params.type: is set twice; the first is on line 6`},
 		"wildcard in the prefix":   {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', topics_prefix: '#'}", `hub.yaml:3: bridge.brokers[0].topics_prefix: "#" is not a beginning of topics: no + or #, no / at its ends; write it like devices`},
 	} {
 		t.Run(name, func(t *testing.T) { wantFaults(t, test.text, test.want) })

@@ -126,6 +126,7 @@ func (c *Config) validateTypes(faults *faultList) {
 				faults.add(key+".type", "%q is not one of float, integer, string, boolean", kind)
 			}
 		}
+		t.validateMethods(faults, at)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
 	"telemetryhub/bridge"
+	"telemetryhub/catalogue"
 	"telemetryhub/commands"
 	"telemetryhub/devices"
 	"telemetryhub/ingest"
@@ -40,6 +41,7 @@ type hub struct {
 	ingest    *ingest.Ingest
 	registry  *devices.Registry
 	sessions  *devices.Sessions
+	catalogue *catalogue.Catalogue
 	commands  *commands.Service
 	connector *devices.Connector
 	space     *space
@@ -167,7 +169,12 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.commands, err = commands.Open(ctx, ledger, h.sessions, h.cfg.Commands.ledger(), h.log)
+	if h.catalogue, err = deviceTypes(h.cfg.Types); err != nil {
+		return err
+	}
+	cfg := h.cfg.Commands.ledger()
+	cfg.Catalogue = commandCheck{h.catalogue, h.registry, h.sessions}
+	h.commands, err = commands.Open(ctx, ledger, h.sessions, cfg, h.log)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"telemetryhub/auth"
+	"telemetryhub/catalogue"
+	"telemetryhub/commands"
+	"telemetryhub/devices"
+)
+
+// Schema is a JSON Schema that stands in the configuration, as JSON.
+type Schema struct{ JSON json.RawMessage }
+
+// schema reads a node of the file as JSON, and notes the line of each of its parts under the path that a JSON pointer
+// to it makes.
+func (d *configDecoder) schema(node *yaml.Node, target reflect.Value, path string) {
+	v, err := d.jsonOf(node, path, 0)
+	if err != nil {
+		d.faults.addAt(node.Line, path, "%v", err)
+		return
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		d.faults.addAt(node.Line, path, "cannot be written as JSON: %v", err)
+		return
+	}
+	target.Set(reflect.ValueOf(Schema{text}))
+}
+
+// maxSchemaDepth bounds schemas, and ends aliases that lead in a circle.
+const maxSchemaDepth = 64
+
+// jsonOf turns YAML into what JSON has. A number stays as it was written.
+func (d *configDecoder) jsonOf(node *yaml.Node, path string, depth int) (any, error) {
+	if depth > maxSchemaDepth {
+		return nil, fmt.Errorf("is nested deeper than %d", maxSchemaDepth)
+	}
+	switch node.Kind {
+	case yaml.AliasNode:
+		return d.jsonOf(node.Alias, path, depth+1)
+	case yaml.SequenceNode:
+		list := make([]any, len(node.Content))
+		for i, item := range node.Content {
+			at := joinKey(path, strconv.Itoa(i))
+			d.faults.lines[at] = item.Line
+			var err error
+			if list[i], err = d.jsonOf(item, at, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	case yaml.MappingNode:
+		object := map[string]any{}
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			key, value := node.Content[i], node.Content[i+1]
+			at := joinKey(path, key.Value)
+			if _, twice := object[key.Value]; twice {
+				d.faults.addAt(key.Line, at, "is set twice; the first is on line %d", d.faults.lines[at])
+				continue
+			}
+			d.faults.lines[at] = key.Line
+			var err error
+			if object[key.Value], err = d.jsonOf(value, at, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return object, nil
+	}
+	return jsonScalar(node)
+}
+
+func jsonScalar(node *yaml.Node) (any, error) {
+	switch node.ShortTag() {
+	case "!!null":
+		return nil, nil //nolint:nilnil // JSON's null
+	case "!!bool":
+		return parseBool(strings.ToLower(node.Value))
+	case "!!int", "!!float":
+		if json.Valid([]byte(node.Value)) {
+			return json.Number(node.Value), nil
+		}
+		var n float64
+		if err := node.Decode(&n); err != nil {
+			return nil, fmt.Errorf("%q is not a number as JSON writes it", node.Value)
+		}
+		return n, nil
+	}
+	return node.Value, nil
+}
+
+// validateMethods notes what is wrong with the methods of a type.
+func (t TypeConfig) validateMethods(faults *faultList, at string) {
+	if t.OtherMethods != "" {
+		wantOneOf(faults, at+".other_methods", t.OtherMethods, catalogue.Allow, catalogue.Refuse, catalogue.Announced)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Methods)) {
+		key, m := at+".methods."+name, t.Methods[name]
+		if err := commands.CheckMethod(name); err != nil {
+			faults.add(key, "is no name of a method: %s", err.Message)
+		}
+		if m.Timeout != 0 {
+			within(faults, key+".timeout", m.Timeout, 100*time.Millisecond, commands.LongestTimeout)
+		}
+		if m.Delivery != "" {
+			wantOneOf(faults, key+".delivery", m.Delivery, string(commands.AtMostOnce), string(commands.AtLeastOnce))
+		}
+		if m.Role != "" {
+			wantOneOf(faults, key+".role", m.Role, string(auth.RoleOperator), string(auth.RoleAdmin))
+		}
+		if len(m.Params.JSON) == 0 {
+			continue
+		}
+		for _, f := range catalogue.CheckSchema(m.Params.JSON) {
+			where := key + ".params" + keyOfPointer(f.Pointer)
+			faults.addAt(faults.lineOf(where), where, "%s", f.Message)
+		}
+	}
+}
+
+// keyOfPointer writes a JSON pointer (RFC 6901) as the keys of a configuration.
+func keyOfPointer(pointer string) string {
+	return strings.NewReplacer("/", ".", "~1", "/", "~0", "~").Replace(pointer)
+}
+
+// deviceTypes makes the catalogue of the configured types.
+func deviceTypes(types []TypeConfig) (*catalogue.Catalogue, error) {
+	all := make([]catalogue.Type, len(types))
+	for i, t := range types {
+		all[i] = catalogue.Type{Name: t.Name, OtherMethods: t.OtherMethods, Methods: map[string]catalogue.Method{}}
+		for name, m := range t.Methods {
+			all[i].Methods[name] = catalogue.Method{
+				Description: m.Description, Params: m.Params.JSON, Timeout: m.Timeout, Delivery: m.Delivery, Role: m.Role,
+			}
+		}
+	}
+	return catalogue.New(all)
+}
+
+// commandCheck is the catalogue as the ledger asks for it: the registry knows the type of a device, its session what it
+// announced.
+type commandCheck struct {
+	catalogue *catalogue.Catalogue
+	registry  *devices.Registry
+	sessions  *devices.Sessions
+}
+
+// Check implements commands.Catalogue.
+func (c commandCheck) Check(r commands.Request) (commands.Terms, error) {
+	d, _ := c.registry.Get(r.Device) // an unknown device has no type; who asks for one is told before
+	t, _ := c.catalogue.Type(d.Type)
+	need := auth.Role(cmp.Or(t.Methods[r.Method].Role, string(auth.RoleOperator)))
+	if need != auth.RoleOperator && !auth.Role(r.Role).Allows(need) {
+		return commands.Terms{}, &commands.ForbiddenError{Method: r.Method, Needs: string(need)}
+	}
+	terms, err := c.catalogue.Check(catalogue.Call{
+		Type: d.Type, Announced: c.sessions.Presence(r.Device).Methods, Method: r.Method, Params: r.Params,
+	})
+	if refusal, ok := errors.AsType[*catalogue.Refusal](err); ok {
+		return commands.Terms{}, refused(refusal)
+	}
+	if err != nil {
+		return commands.Terms{}, err
+	}
+	m := terms.Method
+	return commands.Terms{Params: terms.Params, Masked: terms.Masked, Timeout: m.Timeout, Delivery: commands.Delivery(m.Delivery)}, nil
+}
+
+// refused says in the ledger's words why a device does not take a command.
+func refused(r *catalogue.Refusal) *commands.InvalidError {
+	e := &commands.InvalidError{Field: "params", Message: r.Message, Reason: r.Reason}
+	if r.Reason == catalogue.ReasonMethod {
+		e.Field = "method"
+	}
+	for _, f := range r.Faults {
+		e.Faults = append(e.Faults, commands.Fault(f))
+	}
+	return e
+}
