@@ -27,6 +27,7 @@
 // Files in reading order: store.go (Store, Write, Check), errors.go, write.go (what an answer to a write means),
 // answer.go (keeping what a server answered), query.go (Query and its InfluxQL), read.go (running it and decoding),
 // latest.go, fieldtypes.go, influxdb.go and influxdb_check.go (servers), embedded.go (the engine's life),
-// embedded_http.go (the RoundTripper), embedded_series.go, embedded_shards.go, embedded_sync.go, embedded_retention.go, embedded_log.go. Package influxtest
+// embedded_http.go (the RoundTripper), embedded_series.go, embedded_shards.go, embedded_sync.go,
+// embedded_mend.go (what a crash leaves), embedded_retention.go, embedded_log.go. Package influxtest
 // runs a real server for tests.
 package store

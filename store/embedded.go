@@ -37,6 +37,9 @@ type EmbeddedConfig struct {
 	Retention time.Duration `yaml:"retention"`
 	// QueryTime is how long one query may run; 0: 10 s. A write of a new series waits for the queries that run.
 	QueryTime time.Duration `yaml:"query_time"`
+	// LongLog is the size in bytes of a shard's write-ahead log above which it is written into a TSM file before the
+	// engine serves; 0: 25 MB, at which the engine itself begins to.
+	LongLog int64 `yaml:"long_log"`
 }
 
 // defaultQueryTime is what the engine takes for some ten million values on one core.
@@ -131,9 +134,13 @@ func openEngine(c EmbeddedConfig, log *slog.Logger) (*engine, error) {
 	e.data.EngineOptions.Config = config
 	e.data.EngineOptions.EngineVersion, e.data.EngineOptions.IndexVersion = config.Engine, config.Index
 	e.data.WithLogger(logger)
+	if err := mendIndexes(dataDir, walDir, log, logger); err != nil {
+		return nil, err
+	}
 	if err := e.data.Open(); err != nil {
 		return nil, fmt.Errorf("open data: %w", err)
 	}
+	e.flushLargeLogs(cmp.Or(c.LongLog, int64(config.CacheSnapshotMemorySize)))
 
 	e.writer = coordinator.NewPointsWriter()
 	e.writer.MetaClient, e.writer.TSDBStore = e.meta, e.data

@@ -19,8 +19,8 @@ import (
 // (tsi1.Manifest is written by WriteFile) and the folders' entries of new files. New series and shards are rare, so that
 // a write normally costs two comparisons.
 //
-// Not covered: a manifest that the index rewrites by itself, when its log of 1 MB is full (the kernel writes that out
-// within half a minute), and the folder's entry of a write-ahead log's next segment (ext4, xfs and btrfs bring it to the
+// Not covered: a manifest that the index rewrites by itself, when its log of 1 MB is full (mendIndexes makes up for it),
+// and the folder's entry of a write-ahead log's next segment (ext4, xfs and btrfs bring it to the
 // disk with the file's own fsync).
 type engineSync struct {
 	series, shards atomic.Int64 // how many were there when all was last on the disk; -1 never matches
@@ -84,8 +84,7 @@ func (e *engine) syncShards() error {
 			continue
 		}
 		for _, kind := range []string{"data", "wal"} {
-			dir := filepath.Join(e.dir, kind, embeddedDB, embeddedPolicy, strconv.FormatUint(id, 10))
-			if err := syncTree(dir, foldersAndManifests); err != nil {
+			if err := syncTree(e.shardFolder(kind, id), foldersAndManifests); err != nil {
 				return err
 			}
 		}
@@ -101,6 +100,11 @@ func (e *engine) syncShards() error {
 		}
 	}
 	return nil
+}
+
+// shardFolder is where a shard keeps its data or its wal.
+func (e *engine) shardFolder(kind string, id uint64) string {
+	return filepath.Join(e.dir, kind, embeddedDB, embeddedPolicy, strconv.FormatUint(id, 10))
 }
 
 func all(d fs.DirEntry) bool { return d.IsDir() || d.Type().IsRegular() }

@@ -85,7 +85,7 @@ func TestEmbeddedTellsOfAShardItCannotOpen(t *testing.T) {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Name() == "MANIFEST" {
 			damaged++
-			return os.WriteFile(path, nil, 0o600)
+			return os.WriteFile(path, []byte(`{"version":99}`), 0o600) // of an engine to come
 		}
 		return err
 	})
