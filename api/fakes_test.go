@@ -34,6 +34,7 @@ type fakeHub struct {
 	queries    []api.HistoryQuery
 	historyErr error
 	replay     api.Replay
+	retyped    []api.TypeChange
 	points     uint64   // of each device
 	settled    []string // "retry id", or a query
 	stored     map[string]api.Value

@@ -65,7 +65,7 @@ func (op operation) request() string {
 	if strings.HasPrefix(op.path, "/api/v1/commands/") {
 		id = commandID
 	}
-	return strings.ReplaceAll(op.path, "{id}", id)
+	return strings.NewReplacer("{id}", id, "{measurement}", "telemetry", "{field}", "temp").Replace(op.path)
 }
 
 // TestRolesOfEveryOperation goes through the document, so that a new operation is tested without being named here.
@@ -76,7 +76,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 	}{{"nobody", "", 0}, {"viewer", "op_viewer", 1}, {"operator", "op_operator", 2}, {"admin", "op_admin", 3}, {"wrong token", "op_wrong", 0}, {"device", "dev_2", 0}}
 	need := map[string]int{"open": 0, "viewer": 1, "operator": 2, "admin": 3}
 	bodies := map[string]string{
-		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`,
+		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`, "set-type": `{"type":"float"}`,
 	}
 	b := newBench(t, api.Config{})
 	ops := b.operations()

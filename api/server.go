@@ -115,6 +115,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerAudit()
 	s.registerQuarantine()
 	s.registerReplay()
+	s.registerTypes()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {
 		return nil, fmt.Errorf("api: write the OpenAPI document: %w", err)

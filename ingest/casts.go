@@ -9,7 +9,7 @@ import (
 	"telemetryhub/wire"
 )
 
-// FieldType is the type of a field in the store. A field has one for good.
+// FieldType is the type of a field in the store. A field has one until an operator sets another (retype.go).
 type FieldType string
 
 // The types of fields.

@@ -21,6 +21,7 @@ import (
 //	refusal:  device prior received reason count
 //	retry:    device prior id place boot measurement seq received reading
 //	drop:     device prior id place received count
+//	retype:   "" 0 id received measurement field type stored-as by
 //
 // Retry and drop settle the quarantined reading id, which came from that place of the journal (sequence, how manyth).
 // prior is how many of the device's readings and refused frames the journal had before: where that is more than what
@@ -39,6 +40,7 @@ const (
 	entryRefusal  = 2
 	entryRetry    = 3
 	entryDrop     = 4
+	entryRetype   = 5
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -178,6 +180,7 @@ type entry struct {
 	settles              uint64 // the id of the quarantined reading that a retry or drop is of
 	place                asideKey
 	readings             source
+	retype               retypeEntry
 }
 
 // next reads the next entry; false at the end or where the rest cannot be read.
@@ -200,6 +203,8 @@ func (e *envelope) next(into *entry) bool {
 		into.received, into.reason, into.count = s.varint(), s.text(), s.uvarint()
 	case entryRetry, entryDrop:
 		into.settlement(&s)
+	case entryRetype:
+		into.retyping(&s)
 	}
 	return !s.failed
 }

@@ -21,6 +21,13 @@ type TimeLimits struct {
 	Future time.Duration // not further ahead of the receipt
 }
 
+// FieldLimits bounds the distinct fields that the store gets: each is an entry of its index and memory for ever.
+type FieldLimits struct {
+	Device      int // of one device, over all its measurements, since the hub's start
+	Measurement int // of one measurement
+	All         int // of all of them; some tens of MB of memory for 100,000
+}
+
 // Config is what an operator can set of ingest.
 type Config struct {
 	Keep       time.Duration // envelopes that are written stay in the journal for so long
@@ -29,6 +36,7 @@ type Config struct {
 	BatchAge   time.Duration // a batch is written when it is so old, however small
 	SaveEvery  time.Duration // how often the writer's progress is saved
 	Times      TimeLimits
+	Fields     FieldLimits
 	FieldType  func(device, field string) FieldType // what the device's type says of a field, "" for nothing; nil: nothing
 }
 
@@ -104,7 +112,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 	}
 	w := &writer{
 		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
-		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, settling: newSettling(), progress: &progress{kv: kv},
+		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, settling: newSettling(), retyping: newRetyping(), progress: &progress{kv: kv},
 		dirty: map[string]bool{}, savedAt: time.Now(),
 	}
 	at, accounts, err := w.progress.load(ctx)
@@ -116,7 +124,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 		return nil, err
 	}
 	w.types = &fieldTypes{
-		kv: types, store: store, ofOwn: cfg.FieldType, most: bus.MaxMessage() - messageMargin, log: log, fault: w.setFault,
+		kv: types, store: store, ofOwn: cfg.FieldType, limits: cfg.Fields, most: bus.MaxMessage() - messageMargin, log: log, fault: w.setFault,
 		by: map[string]*measurementTypes{},
 	}
 	if err := w.types.load(ctx); err != nil {
@@ -195,6 +203,9 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 	runs[env.run] = env.number
 	var e entry
 	for env.next(&e) {
+		if e.kind == entryRetype {
+			continue // of no device
+		}
 		if e.settles > 0 {
 			in.writer.settling.expect(e.settles, sequence)
 			in.writer.quarantine.there[e.place] = true // it was: put again, it would have another id

@@ -34,6 +34,7 @@ type journal struct {
 	js       jetstream.JetStream
 	arrivals *arrivals
 	limits   TimeLimits
+	names    int // fields of a device
 	room     int // bytes at which an envelope is full
 	most     int // bytes of the largest frame that fits after that
 	run      uint64
@@ -69,7 +70,7 @@ func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int,
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
 	j := &journal{
-		js: js, arrivals: a, limits: cfg.Times, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
+		js: js, arrivals: a, limits: cfg.Times, names: cfg.Fields.Device, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
 		log: log, feed: feed, metrics: m, last: last, spare: &batch{}, done: make(chan struct{}),
 	}
 	j.most = maxMessage - j.room - messageMargin
@@ -124,7 +125,7 @@ func (j *journal) append(ctx context.Context, device string, t *wire.Telemetry, 
 		return 0, err
 	}
 	o := origin{device: device, prior: a.appended, received: received}
-	if a.timeReadings(t, received, j.limits) {
+	if a.timeReadings(t, received, j.limits, j.names) {
 		o.clock = uint64(a.clock-received) + 1
 	}
 	m := mark{of: a, count: uint64(len(t.Readings))}

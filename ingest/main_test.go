@@ -101,7 +101,8 @@ type hub struct {
 func testConfig() Config {
 	return Config{
 		Keep: time.Hour, KeepBytes: 1 << 30, BatchLines: 1000, BatchAge: time.Millisecond, SaveEvery: time.Millisecond,
-		Times: TimeLimits{Past: time.UnixMilli(946684800000), Future: 10 * time.Minute},
+		Times:  TimeLimits{Past: time.UnixMilli(946684800000), Future: 10 * time.Minute},
+		Fields: FieldLimits{Device: maxNames, Measurement: maxFieldsEach, All: maxFieldsAll},
 	}
 }
 

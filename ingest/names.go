@@ -7,9 +7,8 @@ import (
 	"telemetryhub/wire"
 )
 
-// maxNames bounds the distinct fields of one device, over all its measurements. Each is a series file entry and memory
-// in the store for ever: a device that counts in its field names would stop the store for everybody.
-const maxNames = 1024
+// A device's names are bounded (FieldLimits.Device): a device that counts in its field names would stop the store for
+// everybody.
 
 // names is which fields a device has used since the hub's start, as sorted hashes: 8 bytes each.
 type names struct {
@@ -18,9 +17,9 @@ type names struct {
 	known []uint64 // sorted
 }
 
-// admit reports whether the fields are within maxNames, and remembers them. A reading that is not admitted leaves
-// nothing behind.
-func (n *names) admit(measurement []byte, fields []wire.Field) bool {
+// admit reports whether with the fields there are at most so many, and remembers them. A reading that is not admitted
+// leaves nothing behind.
+func (n *names) admit(measurement []byte, fields []wire.Field, most int) bool {
 	if n.known == nil {
 		n.seed = maphash.MakeSeed()
 	}
@@ -32,7 +31,7 @@ func (n *names) admit(measurement []byte, fields []wire.Field) bool {
 		_, _ = shape.Write(fields[i].Name)
 	}
 	if sum := shape.Sum64(); sum != n.shape || n.known == nil {
-		if !n.learn(measurement, fields) {
+		if !n.learn(measurement, fields, most) {
 			return false
 		}
 		n.shape = sum
@@ -41,7 +40,7 @@ func (n *names) admit(measurement []byte, fields []wire.Field) bool {
 }
 
 // learn adds the fields that are not known, all or none.
-func (n *names) learn(measurement []byte, fields []wire.Field) bool {
+func (n *names) learn(measurement []byte, fields []wire.Field, most int) bool {
 	before := n.known
 	known := slices.Clone(before)
 	base := maphash.Bytes(n.seed, measurement)
@@ -52,7 +51,7 @@ func (n *names) learn(measurement []byte, fields []wire.Field) bool {
 			known = slices.Insert(known, at, name)
 		}
 	}
-	if len(known) > maxNames && len(known) > len(before) {
+	if len(known) > most && len(known) > len(before) {
 		return false
 	}
 	n.known = known

@@ -232,7 +232,7 @@ func (p *replayPass) envelope(env *envelope, sequence uint64) {
 			if !wanted {
 				continue
 			}
-			if again || p.skip[at] || !p.line(&e, i) {
+			if again || p.skip[at] || !p.line(&e, i, sequence) {
 				passed++
 			}
 		}
@@ -243,7 +243,7 @@ func (p *replayPass) envelope(env *envelope, sequence uint64) {
 }
 
 // line appends reading number i of the entry, the one at hand, as the writer wrote it; false if it cannot be stored.
-func (p *replayPass) line(e *entry, i uint64) bool {
+func (p *replayPass) line(e *entry, i, sequence uint64) bool {
 	r := &p.reading
 	if r.Flaw != "" {
 		return false
@@ -253,7 +253,7 @@ func (p *replayPass) line(e *entry, i uint64) bool {
 		seq += i
 	}
 	stored, reason := e.stamp(seq, r), ""
-	if p.fields, reason, _ = p.types.of(e.measurement).apply(r, p.fields[:0]); reason != "" {
+	if p.fields, reason, _ = p.types.apply(p.types.of(e.measurement), r, sequence, p.fields[:0]); reason != "" {
 		return false
 	}
 	p.lines = appendLine(p.lines, e.device, e.measurement, r, p.fields, stored)

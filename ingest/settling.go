@@ -191,6 +191,9 @@ func (j *journal) settle(ctx context.Context, kind byte, q *Quarantined, t *wire
 	if err != nil {
 		return err
 	}
+	if kind == entryRetry && t.Readings[0].Flaw == "" && !a.names.admit(t.Measurement, t.Readings[0].Fields, j.names) {
+		t.Readings[0].Flaw, t.Readings[0].Raw = wire.ReasonTooManyNames, []byte(q.Frame)
+	}
 	wasEmpty, from := b.empty(), len(b.envelope)
 	b.envelope = appendSettlement(b.envelope, kind, a.appended, q, t)
 	if size := len(b.envelope) - from; size > j.most {

@@ -26,24 +26,21 @@ const (
 	reasonFieldLimit   = "field_limit"
 )
 
-// Bounds of the registry of types, some tens of MB in memory.
-const (
-	maxFieldsEach = 4096    // fields of a measurement
-	maxFieldsAll  = 100_000 // of all of them
-	askAgain      = time.Minute
-)
+// askAgain is how often at most the store is asked for the types of a measurement.
+const askAgain = time.Minute
 
 // fieldTypes is the registry of types, the writer's copy of a bucket that hubs share: one key a measurement. An entry never
-// changes and never goes, and no reading is judged by anything else: a field that has no entry gets one, durably, before
-// its reading is judged. So a reading that is read again after a crash is judged as it was before; and what a copy lacks
-// is found when it is needed, without a watch.
+// goes, it changes at a place of the journal only (retype.go), and no reading is judged by anything else: a field that has
+// no entry gets one, durably, before its reading is judged. So a reading that is read again after a crash is judged as it
+// was before; and what a copy lacks is found when it is needed, without a watch.
 type fieldTypes struct {
-	kv    jetstream.KeyValue
-	store Store
-	ofOwn func(device, field string) FieldType // what the device's type says; nil: nothing
-	most  int                                  // bytes of the largest record
-	log   *slog.Logger
-	fault func(error) // told why the store does not answer
+	kv     jetstream.KeyValue
+	store  Store
+	ofOwn  func(device, field string) FieldType // what the device's type says; nil: nothing
+	limits FieldLimits
+	most   int // bytes of the largest record
+	log    *slog.Logger
+	fault  func(error) // told why the store does not answer
 
 	by    map[string]*measurementTypes
 	count int // of all fields
@@ -53,6 +50,8 @@ type fieldTypes struct {
 type measurementTypes struct {
 	Measurement string               `json:"measurement"`
 	Fields      map[string]FieldType `json:"fields"`
+	// Changes are those of the fields whose type an operator set, the newest last. Fields has the newest type of these too.
+	Changes map[string][]typeChange `json:"changes,omitempty"`
 
 	inStore map[string]FieldType // the store's answer, and
 	askedAt time.Time            // when it came
@@ -92,7 +91,7 @@ func (ts *fieldTypes) take(e jetstream.KeyValueEntry) (*measurementTypes, error)
 		ts.by[record.Measurement] = m
 	}
 	ts.count += len(record.Fields) - len(m.Fields) // entries never go
-	m.Fields = record.Fields
+	m.Fields, m.Changes = record.Fields, record.Changes
 	return m, nil
 }
 
@@ -104,31 +103,32 @@ func (ts *fieldTypes) of(measurement []byte) *measurementTypes {
 	return ts.by[string(measurement)]
 }
 
-// knows says whether each field of r has a type, or one of those that have cannot take its value.
-func (m *measurementTypes) knows(r *wire.Reading) bool {
+// knows says whether each field of r, which stands in the journal's envelope at, has a type, or one of those that have
+// cannot take its value.
+func (m *measurementTypes) knows(r *wire.Reading, at uint64) bool {
 	if m == nil {
 		return false
 	}
 	known := true
 	for i := range r.Fields {
-		t, ok := m.Fields[string(r.Fields[i].Name)]
-		if ok && !fits(&r.Fields[i], t) {
+		t, _ := m.at(r.Fields[i].Name, at)
+		if t != "" && !fits(&r.Fields[i], t) {
 			return true
 		}
-		known = known && ok
+		known = known && t != ""
 	}
 	return known
 }
 
-// apply casts the fields of r to their types, which it appends to into. With a reason nothing was cast: the reading
-// cannot be stored.
-func (m *measurementTypes) apply(r *wire.Reading, into []FieldType) (types []FieldType, reason, message string) {
+// apply casts the fields of r, which stands in the journal's envelope at, to their types, which it appends to into, and
+// gives them the names that they are stored by. With a reason nothing was changed: the reading cannot be stored.
+func (ts *fieldTypes) apply(m *measurementTypes, r *wire.Reading, at uint64, into []FieldType) (types []FieldType, reason, message string) {
 	var lacking *wire.Field
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		var t FieldType
 		if m != nil {
-			t = m.Fields[string(f.Name)]
+			t, _ = m.at(f.Name, at)
 		}
 		switch {
 		case t == "":
@@ -139,7 +139,13 @@ func (m *measurementTypes) apply(r *wire.Reading, into []FieldType) (types []Fie
 		into = append(into, t)
 	}
 	if lacking != nil {
-		return into, reasonFieldLimit, fmt.Sprintf("the field %q would be one more than the hub takes: %d of a measurement, %d in all", lacking.Name, maxFieldsEach, maxFieldsAll)
+		return into, reasonFieldLimit, fmt.Sprintf("the field %q would be one more than the hub takes: %d of a measurement (ingest.measurement_fields), %d in all (ingest.total_fields), %d bytes of a measurement's names",
+			lacking.Name, ts.limits.Measurement, ts.limits.All, ts.most)
+	}
+	if m != nil && len(m.Changes) > 0 {
+		if other := m.rename(r, at); other != "" {
+			return into, wire.ReasonFieldTwice, fmt.Sprintf("two of its fields are stored as %q: the type of one was changed", other)
+		}
 	}
 	for i := range r.Fields {
 		cast(&r.Fields[i], into[i])
@@ -150,13 +156,15 @@ func (m *measurementTypes) apply(r *wire.Reading, into []FieldType) (types []Fie
 // settle gives the fields of r that have no type one, durably: that of another hub, of the store, of the device's type, or
 // of the value, the first that there is. Where the bounds forbid it they stay without. It tries until that succeeds, a
 // try fails after ctx has ended, or hard ends.
-func (ts *fieldTypes) settle(ctx, hard context.Context, device string, measurement []byte, r *wire.Reading) error {
-	name := wire.DefaultMeasurement
-	if len(measurement) > 0 {
-		name = strings.Clone(string(measurement))
-	}
+func (ts *fieldTypes) settle(ctx, hard context.Context, device string, measurement []byte, r *wire.Reading, at uint64) error {
+	name := strings.Clone(measurementOf(measurement))
+	return ts.persist(ctx, hard, func() error { return ts.trySettle(hard, device, name, r, at) })
+}
+
+// persist tries to write to the registry until that succeeds, a try fails after ctx has ended, or hard ends.
+func (ts *fieldTypes) persist(ctx, hard context.Context, try func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := ts.trySettle(hard, device, name, r)
+		err := try()
 		if err == nil {
 			return nil
 		}
@@ -174,26 +182,57 @@ func (ts *fieldTypes) settle(ctx, hard context.Context, device string, measureme
 	}
 }
 
-func (ts *fieldTypes) trySettle(hard context.Context, device, measurement string, r *wire.Reading) error {
-	key := base64.RawURLEncoding.EncodeToString([]byte(measurement))
-	m, revision := ts.by[measurement], uint64(0)
-	e, err := ts.kv.Get(hard, key)
+// read returns what the bucket has of a measurement now, and its revision, 0 for none.
+func (ts *fieldTypes) read(ctx context.Context, measurement string) (m *measurementTypes, revision uint64, err error) {
+	e, err := ts.kv.Get(ctx, typesKey(measurement))
 	switch {
 	case err == nil:
-		revision = e.Revision()
-		if m, err = ts.take(e); err != nil {
-			return err
-		}
+		m, err = ts.take(e)
+		return m, e.Revision(), err
 	case !errors.Is(err, jetstream.ErrKeyNotFound):
-		return err
+		return nil, 0, err
 	}
-	if m == nil {
+	if m = ts.by[measurement]; m == nil {
 		m = &measurementTypes{Measurement: measurement, Fields: map[string]FieldType{}}
 	}
-	if m.knows(r) {
+	return m, 0, nil
+}
+
+func typesKey(measurement string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(measurement))
+}
+
+// write makes next the record of a measurement, unless another hub has written since that revision; m was the record
+// then. False: the record is larger than NATS takes.
+func (ts *fieldTypes) write(ctx context.Context, m, next *measurementTypes, revision uint64) (written bool, err error) {
+	next.Measurement = m.Measurement
+	data, err := json.Marshal(next)
+	if err != nil || len(data) > ts.most {
+		return false, err
+	}
+	if revision > 0 {
+		_, err = ts.kv.Update(ctx, typesKey(m.Measurement), data, revision)
+	} else {
+		_, err = ts.kv.Create(ctx, typesKey(m.Measurement), data)
+	}
+	if err != nil {
+		return false, err
+	}
+	ts.count += len(next.Fields) - len(m.Fields)
+	m.Fields, m.Changes = next.Fields, next.Changes
+	ts.by[m.Measurement] = m
+	return true, nil
+}
+
+func (ts *fieldTypes) trySettle(hard context.Context, device, measurement string, r *wire.Reading, at uint64) error {
+	m, revision, err := ts.read(hard, measurement)
+	if err != nil {
+		return err
+	}
+	if m.knows(r, at) {
 		return nil
 	}
-	if room := min(maxFieldsEach-len(m.Fields), maxFieldsAll-ts.count); room < 1 {
+	if room := min(ts.limits.Measurement-len(m.Fields), ts.limits.All-ts.count); room < 1 {
 		return nil
 	}
 	if err := ts.ask(hard, m); err != nil {
@@ -203,22 +242,8 @@ func (ts *fieldTypes) trySettle(hard context.Context, device, measurement string
 	if settled == nil {
 		return nil
 	}
-	data, err := json.Marshal(&measurementTypes{Measurement: measurement, Fields: settled})
-	if err != nil || len(data) > ts.most {
-		return err
-	}
-	if revision > 0 {
-		_, err = ts.kv.Update(hard, key, data, revision)
-	} else {
-		_, err = ts.kv.Create(hard, key, data)
-	}
-	if err != nil {
-		return err
-	}
-	ts.count += len(settled) - len(m.Fields)
-	m.Fields = settled
-	ts.by[measurement] = m
-	return nil
+	_, err = ts.write(hard, m, &measurementTypes{Fields: settled, Changes: m.Changes}, revision)
+	return err
 }
 
 // extend returns m's fields and types for those of r that it lacks; nil if there is no room for them. A type that only
@@ -248,7 +273,7 @@ func (ts *fieldTypes) extend(m *measurementTypes, device string, r *wire.Reading
 	if !fit {
 		all = told
 	}
-	if len(all) > maxFieldsEach || ts.count+len(all)-len(m.Fields) > maxFieldsAll {
+	if len(all) > ts.limits.Measurement || ts.count+len(all)-len(m.Fields) > ts.limits.All {
 		return nil
 	}
 	return all

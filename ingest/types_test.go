@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,12 +17,19 @@ import (
 	"telemetryhub/wire"
 )
 
+const (
+	maxFieldsEach = 4096
+	maxFieldsAll  = 100_000
+)
+
 // typedStore is a store that others have filled.
 type typedStore struct {
 	*memoryStore
 	types map[string]map[string]FieldType
 	fault atomic.Pointer[error]
-	asked atomic.Int64
+
+	typesMu sync.Mutex
+	asked   atomic.Int64
 }
 
 func (s *typedStore) FieldTypes(_ context.Context, measurement string) (map[string]FieldType, error) {
@@ -29,7 +37,9 @@ func (s *typedStore) FieldTypes(_ context.Context, measurement string) (map[stri
 	if fault := s.fault.Load(); fault != nil {
 		return nil, *fault
 	}
-	return s.types[measurement], nil
+	s.typesMu.Lock()
+	defer s.typesMu.Unlock()
+	return maps.Clone(s.types[measurement]), nil
 }
 
 func TestCastsLoseNothing(t *testing.T) {
@@ -72,7 +82,7 @@ func TestCastsLoseNothing(t *testing.T) {
 	} {
 		r := &telemetry(t, `{"v":`+c.value+`}`).Readings[0]
 		m := &measurementTypes{Fields: map[string]FieldType{"v": c.to}}
-		types, reason, _ := m.apply(r, nil)
+		types, reason, _ := new(fieldTypes).apply(m, r, 1, nil)
 		got := ""
 		if reason == "" {
 			got = strings.TrimSuffix(strings.TrimPrefix(string(appendLine(nil, []byte("a"), nil, r, types, 0)), "telemetry,device=a v="), " 0\n")
@@ -224,7 +234,7 @@ func typesOn(t *testing.T, bus *backbone.Backbone) *fieldTypes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ts := &fieldTypes{kv: kv, store: &memoryStore{}, most: bus.MaxMessage(), log: quiet(), fault: func(err error) { t.Error(err) }, by: map[string]*measurementTypes{}}
+	ts := &fieldTypes{kv: kv, store: &memoryStore{}, limits: testConfig().Fields, most: bus.MaxMessage(), log: quiet(), fault: func(err error) { t.Error(err) }, by: map[string]*measurementTypes{}}
 	if err := ts.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +265,7 @@ func TestAHubThatIsOvertakenTakesTheOthersType(t *testing.T) {
 	for _, field := range []string{"first", "other"} {
 		settle := func(ts *fieldTypes, value string) {
 			r := &telemetry(t, `{"`+field+`":`+value+`}`).Readings[0]
-			if err := ts.settle(t.Context(), t.Context(), "a", nil, r); err != nil {
+			if err := ts.settle(t.Context(), t.Context(), "a", nil, r, 1); err != nil {
 				t.Error(err)
 			}
 		}
@@ -273,7 +283,7 @@ func TestHubsShareTypes(t *testing.T) {
 	one, two := typesOn(t, bus), typesOn(t, bus)
 	settle := func(ts *fieldTypes, payload string) *wire.Reading {
 		r := &telemetry(t, payload).Readings[0]
-		if err := ts.settle(t.Context(), t.Context(), "a", nil, r); err != nil {
+		if err := ts.settle(t.Context(), t.Context(), "a", nil, r, 1); err != nil {
 			t.Error(err)
 		}
 		return r
@@ -291,7 +301,7 @@ func TestHubsShareTypes(t *testing.T) {
 	<-done
 	settle(one, `{"last":1}`)
 	r := settle(two, `{"f0":true,"last":"warm"}`)
-	if _, reason, _ := two.of(nil).apply(r, nil); reason != reasonTypeConflict {
+	if _, reason, _ := two.apply(two.of(nil), r, 1, nil); reason != reasonTypeConflict {
 		t.Errorf("a conflict with the other hub's type: %q", reason)
 	}
 	fresh := typesOn(t, bus)
@@ -311,10 +321,10 @@ func TestTheRegistryOfTypesIsBounded(t *testing.T) {
 		for i := range names {
 			r.Fields = append(r.Fields, wire.Field{Name: fmt.Appendf(nil, "%0*d", width, i), Kind: wire.Float})
 		}
-		if err := ts.settle(t.Context(), t.Context(), "a", []byte(measurement), r); err != nil {
+		if err := ts.settle(t.Context(), t.Context(), "a", []byte(measurement), r, 1); err != nil {
 			t.Fatal(err)
 		}
-		_, reason, _ = ts.of([]byte(measurement)).apply(r, nil)
+		_, reason, _ = ts.apply(ts.of([]byte(measurement)), r, 1, nil)
 		return reason
 	}
 	if got := settle("m", maxFieldsEach, 8); got != "" {

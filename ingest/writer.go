@@ -42,6 +42,7 @@ type writer struct {
 	saved       uint64          // the position that was saved last
 	settled     []Settled       // since then
 	settling    *settling
+	retyping    *retyping
 	savedAt     time.Time
 	purgedAt    time.Time
 }
@@ -253,6 +254,10 @@ func (w *writer) unpack(ctx, hard context.Context, data []byte, sequence uint64)
 // entry judges the readings of one entry. What it counts is not in the account before the batch is delivered: an audit
 // sees each reading once, queued or settled. It needs mu.
 func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
+	if e.kind == entryRetype {
+		w.retype(ctx, hard, e, sequence)
+		return
+	}
 	a := w.accounts[string(e.device)]
 	if a == nil {
 		a = &account{device: string(e.device)}
@@ -331,15 +336,16 @@ func (w *writer) place(ctx, hard context.Context, e *entry, p point, r *wire.Rea
 // with its flaw and says more; where it cannot be known now it says that the batch has to be left. It needs mu, and
 // lets go of it while it waits.
 func (w *writer) fit(ctx, hard context.Context, e *entry, r *wire.Reading) (message string) {
-	if !w.types.of(e.measurement).knows(r) {
+	at := w.work.at.sequence
+	if !w.types.of(e.measurement).knows(r, at) {
 		w.mu.Unlock()
-		w.work.left = w.types.settle(ctx, hard, string(e.device), e.measurement, r)
+		w.work.left = w.types.settle(ctx, hard, string(e.device), e.measurement, r, at)
 		w.mu.Lock()
 		if w.work.left != nil {
 			return ""
 		}
 	}
-	w.work.types, r.Flaw, message = w.types.of(e.measurement).apply(r, w.work.types[:0])
+	w.work.types, r.Flaw, message = w.types.apply(w.types.of(e.measurement), r, at, w.work.types[:0])
 	return message
 }
 

@@ -168,8 +168,7 @@ func (t *Telemetry) name(member, value []byte) error {
 		t.Boot = text
 		return nil
 	}
-	// A line that begins with # is a comment in line protocol: it would be skipped without an error.
-	if len(text) == 0 || len(text) > MaxMeasurement || !writable(text) || text[0] == '#' {
+	if !IsMeasurement(text) {
 		return badParams("measurement %q: it is a text of 1 to %d bytes without control characters and backslashes, and not # first", clip(text), MaxMeasurement)
 	}
 	t.Measurement = text

@@ -70,6 +70,10 @@ type IngestConfig struct {
 	BatchAge     time.Duration `yaml:"batch_age"`     // longest wait for a batch to fill
 	PastLimit    time.Time     `yaml:"past_limit"`    // readings measured before are quarantined
 	FutureLimit  time.Duration `yaml:"future_limit"`  // readings from further ahead are quarantined
+
+	DeviceFields      int `yaml:"device_fields"`      // distinct fields of one device; readings with more are quarantined
+	MeasurementFields int `yaml:"measurement_fields"` // of one measurement
+	TotalFields       int `yaml:"total_fields"`       // of all
 }
 
 // StoreConfig says where readings end up.
@@ -163,6 +167,8 @@ func defaultConfig() Config {
 			BatchAge:     250 * time.Millisecond,
 			PastLimit:    time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC),
 			FutureLimit:  10 * time.Minute,
+
+			DeviceFields: 1024, MeasurementFields: 4096, TotalFields: 100_000,
 		},
 		Store: StoreConfig{
 			Kind:     storeEmbedded,

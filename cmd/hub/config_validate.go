@@ -32,6 +32,7 @@ const (
 	minKeep     Size = 16 << 20 // room for the batches in flight
 	minJournal  Size = 64 << 20 // several of the largest envelopes
 	maxLines         = 100_000
+	maxFields        = 100_000
 	maxDuration      = 100 * 365 * 24 * time.Hour
 )
 
@@ -146,6 +147,9 @@ func (c *Config) validateIngest(faults *faultList) {
 	within(faults, "ingest.batch_lines", c.Ingest.BatchLines, 1, maxLines)
 	within(faults, "ingest.batch_age", c.Ingest.BatchAge, time.Millisecond, time.Minute)
 	within(faults, "ingest.future_limit", c.Ingest.FutureLimit, 0, maxDuration)
+	within(faults, "ingest.device_fields", c.Ingest.DeviceFields, 1, maxFields)
+	within(faults, "ingest.measurement_fields", c.Ingest.MeasurementFields, 1, maxFields)
+	within(faults, "ingest.total_fields", c.Ingest.TotalFields, 1, 10*maxFields)
 	// InfluxDB keeps times, and the beginnings of its shards of a year, as nanoseconds in 64 bits.
 	if c.Ingest.PastLimit.Year() < 1680 || c.Ingest.PastLimit.Year() > 2261 {
 		faults.add("ingest.past_limit", "%s is outside of what a store can hold, 1680 to 2261", c.Ingest.PastLimit.Format(time.DateOnly))

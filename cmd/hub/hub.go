@@ -129,6 +129,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 	h.ingest, err = ingest.Open(ctx, ingest.Config{
 		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), BatchLines: c.BatchLines, BatchAge: c.BatchAge, SaveEvery: saveEvery,
 		Times:     ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
+		Fields:    ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
 		FieldType: fieldTypes(h.cfg.Types, h.registry),
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
 	if err != nil {
@@ -235,7 +236,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
-		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest},
+		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest},
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,

@@ -49,6 +49,10 @@ type commandLine struct {
 		Retry quarantineRetry `cmd:"" help:"Try again to store them, after what was wrong is mended."`
 		Drop  quarantineDrop  `cmd:"" help:"Drop them: they count as refused (dropped)."`
 	} `cmd:"" help:"Readings that could not be stored."`
+	Types struct {
+		Ls  typesLs  `cmd:"" help:"List the types that fields have in the store."`
+		Set typesSet `cmd:"" help:"Change the type of a field."`
+	} `cmd:"" aliases:"type" help:"Types of fields in the store."`
 	Replay     replayCommand     `cmd:"" help:"Write to the store again what the journal still keeps."`
 	Health     healthCommand     `cmd:"" help:"Say whether the hub is ready; exit status 0 if it is."`
 	Metrics    metricsCommand    `cmd:"" help:"Print the hub's metrics in Prometheus' text format."`
