@@ -14,9 +14,10 @@
 // a journal that cannot be written, makes Append wait, which the connections pass on to their devices. The live feed
 // waits for nobody.
 //
-// A field has one type for good, in a registry that hubs share (types.go). A value of another type is cast where nothing
-// is lost, and otherwise its reading is set aside whole (casts.go), so that the store meets no conflict but those that
-// others make there: a registry that was written before they were, or types that differ between the store's shards.
+// A field has one type, in a registry that hubs share (types.go), until an operator sets another, for the readings behind
+// that place of the journal (retype.go). A value of another type is cast where nothing is lost, and otherwise its reading
+// is set aside whole (casts.go), so that the store meets no conflict but those that others make there: a registry that was
+// written before they were, types that differ between the store's shards, or an operator who insists on a name.
 //
 // Readings of one device, measurement and ms are kept apart below the ms (stamp.go).
 //
@@ -24,6 +25,6 @@
 //
 // Files in reading order: ingest.go (open, stop), journal.go (append and commit), arrivals.go (what is known of a device
 // before the writer), envelope.go (the format), writer.go (journal to store), deliver.go (outcomes of a write),
-// numbers.go and account.go (what the writer knows of a device), progress.go (how it is saved), types.go and casts.go (types of
-// fields), stamp.go (times in the store), lines.go (line protocol), quarantine.go, settling.go, requeue.go and bulk.go (retry and drop), audit.go, gaps.go, replay.go (the journal to the store again), latest.go, feed.go, purge.go, metrics.go.
+// numbers.go and account.go (what the writer knows of a device), progress.go (how it is saved), types.go, casts.go, retype.go
+// and fieldinfo.go (types of fields), names.go (how many fields), stamp.go (times in the store), lines.go (line protocol), quarantine.go, settling.go, requeue.go and bulk.go (retry and drop), audit.go, gaps.go, replay.go (the journal to the store again), latest.go, feed.go, purge.go, metrics.go.
 package ingest

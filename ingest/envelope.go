@@ -180,7 +180,7 @@ type entry struct {
 	settles              uint64 // the id of the quarantined reading that a retry or drop is of
 	place                asideKey
 	readings             source
-	retype               retypeEntry
+	retype               *retypeEntry
 }
 
 // next reads the next entry; false at the end or where the rest cannot be read.

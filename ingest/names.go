@@ -23,6 +23,9 @@ func (n *names) admit(measurement []byte, fields []wire.Field, most int) bool {
 	if n.known == nil {
 		n.seed = maphash.MakeSeed()
 	}
+	if len(measurement) == 0 {
+		measurement = []byte(wire.DefaultMeasurement)
+	}
 	var shape maphash.Hash
 	shape.SetSeed(n.seed)
 	_, _ = shape.Write(measurement) // a maphash never fails

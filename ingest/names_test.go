@@ -34,6 +34,9 @@ func TestADeviceHasABudgetOfFieldNames(t *testing.T) {
 	if n.admit([]byte("other"), fieldsNamed("a1"), maxNames) {
 		t.Error("the same field of another measurement is another name")
 	}
+	if !n.admit([]byte(wire.DefaultMeasurement), fieldsNamed("a2"), maxNames) {
+		t.Error("the default measurement by its name is another one")
+	}
 	if len(n.known) != maxNames {
 		t.Errorf("%d names known, want %d: what was refused left something behind", len(n.known), maxNames)
 	}

@@ -94,7 +94,8 @@ func appendRetype(dst []byte, id uint64, c *TypeChange, received int64) []byte {
 
 // retyping reads what appendRetype wrote after device and prior.
 func (e *entry) retyping(s *source) {
-	e.retype.id, e.received = s.uvarint(), s.varint()
+	e.retype = &retypeEntry{id: s.uvarint()}
+	e.received = s.varint()
 	e.retype.measurement, e.retype.field, e.retype.kind = s.text(), s.text(), s.text()
 	e.retype.as, e.retype.by = s.text(), s.text()
 }
@@ -243,7 +244,7 @@ func (in *Ingest) held(ctx context.Context, m *measurementTypes, c *TypeChange) 
 		in.journal.mu.Lock()
 		last := in.journal.last
 		in.journal.mu.Unlock()
-		for in.writer.at() < last {
+		for in.writer.reached() < last {
 			if rest(ctx, storedLook) != nil {
 				return nil, fmt.Errorf("%w: readings wait for it", ErrStoreBusy)
 			}
@@ -256,8 +257,8 @@ func (in *Ingest) held(ctx context.Context, m *measurementTypes, c *TypeChange) 
 	return held, nil
 }
 
-// at returns the journal's sequence up to which all is accounted for.
-func (w *writer) at() uint64 {
+// reached returns the journal's sequence up to which all is accounted for.
+func (w *writer) reached() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.position

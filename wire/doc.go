@@ -11,7 +11,7 @@
 // be stored does not fail its frame: it is decoded with a Flaw, so that whoever takes it can keep it whole in the
 // quarantine while its neighbours are stored.
 //
-// Files in reading order: limits.go (ids, sizes), codes.go (errors and close codes), cursor.go (walking checked JSON),
+// Files in reading order: limits.go (ids, sizes), names.go (of fields and measurements), codes.go (errors and close codes), cursor.go (walking checked JSON),
 // frame.go (what kind of frame it is), telemetry.go and values.go (readings), message.go (hello, event, answers,
 // progress), encode.go (what the hub writes), waiter.go (who hears of a commit).
 package wire

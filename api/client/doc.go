@@ -13,5 +13,5 @@
 //
 // Reading order: client.go (Config, one request), problem.go (errors),
 // devices.go, telemetry.go, commands.go, live.go (server-sent events),
-// status.go (audit, quarantine, health, metrics).
+// status.go (audit, health, metrics), quarantine.go, replay.go, types.go.
 package client
