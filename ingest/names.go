@@ -23,18 +23,15 @@ func (n *names) admit(measurement []byte, fields []wire.Field, most int) bool {
 	if n.known == nil {
 		n.seed = maphash.MakeSeed()
 	}
-	if len(measurement) == 0 {
-		measurement = []byte(wire.DefaultMeasurement)
-	}
 	var shape maphash.Hash
 	shape.SetSeed(n.seed)
-	_, _ = shape.Write(measurement) // a maphash never fails
+	of := n.measurement(measurement)
 	for i := range fields {
-		_ = shape.WriteByte(0) // in no name
+		_ = shape.WriteByte(0) // in no name; a maphash never fails
 		_, _ = shape.Write(fields[i].Name)
 	}
-	if sum := shape.Sum64(); sum != n.shape || n.known == nil {
-		if !n.learn(measurement, fields, most) {
+	if sum := shape.Sum64() ^ of; sum != n.shape || n.known == nil {
+		if !n.learn(of, fields, most) {
 			return false
 		}
 		n.shape = sum
@@ -42,11 +39,18 @@ func (n *names) admit(measurement []byte, fields []wire.Field, most int) bool {
 	return true
 }
 
+// measurement is its hash; the default one is known by its name and without.
+func (n *names) measurement(name []byte) uint64 {
+	if len(name) == 0 {
+		return maphash.String(n.seed, wire.DefaultMeasurement)
+	}
+	return maphash.Bytes(n.seed, name)
+}
+
 // learn adds the fields that are not known, all or none.
-func (n *names) learn(measurement []byte, fields []wire.Field, most int) bool {
+func (n *names) learn(base uint64, fields []wire.Field, most int) bool {
 	before := n.known
 	known := slices.Clone(before)
-	base := maphash.Bytes(n.seed, measurement)
 	for i := range fields {
 		// Two names of one hash count as one: the bound is not exact to the last, and need not be.
 		name := base ^ maphash.Bytes(n.seed, fields[i].Name)*0x9e3779b97f4a7c15

@@ -35,9 +35,9 @@ const mostChanges = 16
 // stored by, "" for its own.
 func (m *measurementTypes) at(field []byte, at uint64) (t FieldType, as string) {
 	changes := m.Changes[string(field)]
-	for i := len(changes) - 1; i >= 0; i-- {
-		if i == 0 || changes[i].After < at {
-			return changes[i].Type, changes[i].As
+	for i, c := range slices.Backward(changes) {
+		if i == 0 || c.After < at {
+			return c.Type, c.As
 		}
 	}
 	return m.Fields[string(field)], ""

@@ -27,7 +27,7 @@ func newShardStore() *shardStore {
 				s.types[measurement] = map[string]FieldType{}
 			}
 			rest = rest[:strings.LastIndexByte(rest, ' ')]
-			for _, field := range strings.Split(rest, ",") {
+			for field := range strings.SplitSeq(rest, ",") {
 				name, value, _ := strings.Cut(field, "=")
 				kind := FloatField
 				switch {

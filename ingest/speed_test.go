@@ -34,7 +34,7 @@ func (nobody) Committed(uint64, error) {}
 
 // stillJournal is a journal whose commits are not published.
 func stillJournal() *journal {
-	j := &journal{arrivals: &arrivals{byDevice: map[string]*arrival{}}, limits: testConfig().Times, room: 1 << 20, most: 1 << 20}
+	j := &journal{arrivals: &arrivals{byDevice: map[string]*arrival{}}, limits: testConfig().Times, names: maxNames, room: 1 << 20, most: 1 << 20}
 	j.changed.L = &j.mu
 	j.open = j.reuse(&batch{}, 1)
 	return j

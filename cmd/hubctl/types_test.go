@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,9 +31,7 @@ func TestTypesLsAndSet(t *testing.T) {
 			return
 		}
 		set := object{"state": "applied", "message": "Values are stored by the name temp_float."}
-		for k, v := range temp {
-			set[k] = v
-		}
+		maps.Copy(set, temp)
 		reply(t, w, 200, set)
 	})
 	status, stdout, stderr := h.hubctl(t, "types", "ls", "--measurement", "telemetry")
