@@ -28,6 +28,9 @@ type createDeviceOutput struct {
 }
 
 func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*createDeviceOutput, error) {
+	noteDevice(ctx, in.Body.ID)
+	note(ctx, "type", in.Body.Type)
+	note(ctx, "tags", in.Body.Tags)
 	d, token, err := s.deps.Registry.Create(ctx, devices.Device{
 		ID: in.Body.ID, Type: in.Body.Type, Tags: in.Body.Tags, Attributes: in.Body.Attributes, Enabled: true,
 	})
@@ -52,6 +55,7 @@ type changeDeviceInput struct {
 
 func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*deviceOutput, error) {
 	change := in.Body
+	note(ctx, "change", change)
 	d, err := s.deps.Registry.Update(ctx, in.ID, func(d *devices.Device) error {
 		if change.Type != nil {
 			d.Type = *change.Type

@@ -150,6 +150,8 @@ func (s *Server) registerCommands() {
 			return nil, commands.ErrNotFound
 		}
 		c, err := s.deps.Commands.Cancel(ctx, in.ID, exchangeOf(ctx).operator.Name)
+		noteDevice(ctx, c.Device)
+		note(ctx, "method", c.Method)
 		return &commandOutput{Body: commandView(c)}, err
 	})
 }
@@ -189,10 +191,14 @@ func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput
 		p := newProblem(http.StatusRequestEntityTooLarge, "params_too_large", "params of %d bytes are larger than %d", n, limit)
 		return nil, p.over(int64(limit), int64(n)).at("body.params", nil)
 	}
+	note(ctx, "method", in.Body.Method) // of the params nothing: nobody has checked what is in them
 	if _, err := s.find(in.ID); err != nil {
 		return nil, err
 	}
 	c, err := s.deps.Commands.Send(ctx, request)
+	if refused, ok := errors.AsType[*commands.InvalidError](err); ok && len(refused.Faults) > 0 {
+		note(ctx, "faults", refused.Faults)
+	}
 	if offline := (*commands.OfflineError)(nil); errors.As(err, &offline) {
 		return nil, s.offline(in.ID)
 	}

@@ -163,6 +163,7 @@ type Deps struct {
 	Quarantine Quarantine
 	Replays    Replays
 	Types      Types
+	Acts       Acts
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows

@@ -23,8 +23,10 @@ import (
 type exchange struct {
 	http.ResponseWriter
 	request  *http.Request
-	operator auth.Operator // set by authorize
-	status   int           // 0: nothing written yet
+	operator auth.Operator  // set by authorize
+	device   string         // that the act concerns, where the path does not say so
+	facts    map[string]any // of the act, for the audit log
+	status   int            // 0: nothing written yet
 }
 
 type exchangeKey struct{}
@@ -150,6 +152,7 @@ func register[I, O any](s *Server, role access, op huma.Operation, handle func(c
 		Description: "Problem",
 		Content:     map[string]*huma.MediaType{problemType: {Schema: schemaOf[Problem](s)}},
 	}
+	handle = logged(s, op, handle)
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
@@ -171,6 +174,8 @@ type metrics struct {
 	streams  prometheus.Gauge
 	missed   prometheus.Counter
 	logins   prometheus.Counter
+
+	suppressed *prometheus.CounterVec // act
 }
 
 func newMetrics(to prometheus.Registerer) (*metrics, error) {
@@ -182,8 +187,11 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hub_live_streams", Help: "Live streams (server-sent events) open now."}),
 		missed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_live_missed_total", Help: "Live events lost because a client was slow."}),
 		logins:  prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_login_failures_total", Help: "Logins refused because of a wrong token or the limit."}),
+		suppressed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_acts_suppressed_total", Help: "Refused acts that came too often to be put into the audit log one by one.",
+		}, []string{"act"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.streams, m.missed, m.logins} {
+	for _, c := range []prometheus.Collector{m.requests, m.streams, m.missed, m.logins, m.suppressed} {
 		if err := to.Register(c); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"telemetryhub/acts"
 	"telemetryhub/api"
 	"telemetryhub/auth"
 	"telemetryhub/commands"
@@ -43,6 +44,10 @@ type fakeHub struct {
 	sendErr error
 	wait    func(ctx context.Context) commands.Command
 	ready   []api.Part
+
+	acts    []acts.Act // what was told to the audit log
+	actErr  error      // of Append
+	actsOff error      // of Err
 
 	telemetry *fakeFeed[api.LiveTelemetry]
 	changes   *fakeFeed[devices.PresenceChange]
@@ -360,6 +365,47 @@ func (f fakeReplays) Cancel() (api.Replay, bool) {
 	}
 	f.mu.Unlock()
 	return f.Last()
+}
+
+type fakeActs struct{ *fakeHub }
+
+func (f fakeActs) Append(_ context.Context, a acts.Act) error {
+	f.Note(a)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.actErr
+}
+
+func (f fakeActs) Note(a acts.Act) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acts = append(f.acts, a)
+}
+
+func (f fakeActs) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.actsOff
+}
+
+func (f fakeActs) List(_ context.Context, q acts.Query) ([]acts.Act, string, error) {
+	if q.Cursor == "broken" {
+		return nil, "", acts.ErrCursor
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.acts), "more", nil
+}
+
+func (f fakeActs) Export(_ context.Context, _ acts.Query, yield func(acts.Act) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.acts {
+		if err := yield(a); err != nil {
+			return err
+		}
+	}
+	return f.actErr
 }
 
 type fakeHistory struct{ *fakeHub }

@@ -123,7 +123,13 @@ func (s *Server) registerLogin() {
 	register(s, open, huma.Operation{
 		OperationID: "logout", Method: http.MethodPost, Path: "/api/v1/logout", Tags: []string{"operators"},
 		Summary: "Log out", Description: "Takes the cookie from the browser. A copy of it would be good until it expires or the operator's token is revoked.",
-	}, func(context.Context, *struct{}) (*cookieOutput, error) {
+	}, func(ctx context.Context, _ *struct{}) (*cookieOutput, error) {
+		if x := exchangeOf(ctx); x.request.Header.Get("Cookie") != "" {
+			if op, p := s.authenticate(x.request); p == nil {
+				x.operator = op
+				s.deps.Acts.Note(s.act(x, "logout"))
+			}
+		}
 		c := loginCookie("", time.Unix(0, 0))
 		c.MaxAge = -1
 		return &cookieOutput{SetCookie: c}, nil
@@ -147,15 +153,22 @@ func (s *Server) login(ctx context.Context, in *loginInput) (*cookieOutput, erro
 	})
 	if !ok {
 		s.metrics.logins.Inc()
+		p := unauthorized("bad_token", "the token is wrong")
 		if wait > 0 {
-			return nil, newProblem(http.StatusTooManyRequests, "too_many_logins", "too many logins have failed").retryAfter(wait)
+			p = newProblem(http.StatusTooManyRequests, "too_many_logins", "too many logins have failed").retryAfter(wait)
+		} else {
+			s.log.WarnContext(ctx, "login refused", "remote", remote)
 		}
-		s.log.WarnContext(ctx, "login refused", "remote", remote)
-		return nil, unauthorized("bad_token", "the token is wrong")
+		s.noteRefusal(exchangeOf(ctx), "login.failed", p)
+		return nil, p
 	}
 	value, expires, err := s.deps.Operators.NewCookie(op, now)
 	if err != nil {
 		return nil, err
+	}
+	exchangeOf(ctx).operator = op
+	if err := s.deps.Acts.Append(ctx, s.act(exchangeOf(ctx), "login")); err != nil {
+		return nil, s.unlogged("log in again later, or use the token itself", err)
 	}
 	s.log.InfoContext(ctx, "operator logged in", "operator", op.Name, "remote", remote)
 	return &cookieOutput{SetCookie: loginCookie(value, expires)}, nil

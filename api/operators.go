@@ -57,6 +57,7 @@ func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 		p = newProblem(http.StatusForbidden, "role", "this needs the role %s; %s is %s", role, op.Name, op.Role)
 	}
 	if p != nil {
+		s.noteForbidden(exchangeOf(ctx.Context()), ctx.Operation(), op, p)
 		p.write(w)
 		return
 	}

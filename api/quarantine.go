@@ -105,6 +105,7 @@ func (s *Server) settle(ctx context.Context, in *quarantinedInput, drop bool) (*
 	if err != nil {
 		return nil, err
 	}
+	note(ctx, "state", settled.State)
 	s.log.InfoContext(ctx, "quarantine changed", "id", in.ID, "drop", drop, "state", settled.State, "operator", exchangeOf(ctx).operator.Name)
 	return &settledOutput{Body: settled}, nil
 }
@@ -119,6 +120,9 @@ func (s *Server) settleAll(ctx context.Context, in *settleAllInput, drop bool) (
 	if err != nil {
 		return nil, err
 	}
+	noteDevice(ctx, in.Device)
+	note(ctx, "reason", in.Reason)
+	note(ctx, "states", settled.Readings)
 	s.log.InfoContext(ctx, "quarantine changed", "device", in.Device, "reason", in.Reason, "drop", drop, "states", settled.Readings, "operator", exchangeOf(ctx).operator.Name)
 	return &settledAllOutput{Body: settled}, nil
 }

@@ -55,6 +55,9 @@ func (s *Server) startReplay(ctx context.Context, in *replayInput) (*replayOutpu
 	if !from.Before(to) {
 		return nil, newProblem(http.StatusUnprocessableEntity, "bad_parameter", "from is not before to").at("body.from", clip(in.Body.From))
 	}
+	noteDevice(ctx, in.Body.Device)
+	note(ctx, "from", from)
+	note(ctx, "to", to)
 	r, err := s.deps.Replays.Start(from, to, in.Body.Device)
 	if err != nil {
 		return nil, err

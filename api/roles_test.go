@@ -119,7 +119,8 @@ func TestRolesOfEveryOperation(t *testing.T) {
 func TestWhatRolesMayDo(t *testing.T) {
 	b := newBench(t, api.Config{})
 	least := map[string]string{
-		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device",
+		"list-acts": "admin",
+		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device",
 		"send-command": "operator", "cancel-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 	}
 	for _, op := range b.operations() {

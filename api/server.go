@@ -71,14 +71,15 @@ type Server struct {
 	deps Deps
 	log  *slog.Logger
 
-	mux     *http.ServeMux
-	api     huma.API
-	openAPI []byte // the document, made once
-	metrics *metrics
-	logins  *loginLimits
-	origin  *http.CrossOriginProtection
-	decode  sync.Pool // of *telemetryScratch
-	live    atomic.Int64
+	mux      *http.ServeMux
+	api      huma.API
+	openAPI  []byte // the document, made once
+	metrics  *metrics
+	logins   *loginLimits
+	refusals *refusalLimits
+	origin   *http.CrossOriginProtection
+	decode   sync.Pool // of *telemetryScratch
+	live     atomic.Int64
 
 	stop     chan struct{} // closed by Close
 	stopOnce sync.Once
@@ -101,7 +102,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log, mux: http.NewServeMux(), metrics: m,
-		logins: newLoginLimits(), origin: http.NewCrossOriginProtection(), stop: make(chan struct{}),
+		logins: newLoginLimits(), refusals: newRefusalLimits(), origin: http.NewCrossOriginProtection(), stop: make(chan struct{}),
 	}
 	s.decode.New = func() any { return new(telemetryScratch) }
 	s.api = humago.New(s.mux, s.humaConfig())
@@ -116,6 +117,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerQuarantine()
 	s.registerReplay()
 	s.registerTypes()
+	s.registerActs()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {
 		return nil, fmt.Errorf("api: write the OpenAPI document: %w", err)

@@ -64,7 +64,8 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 	registry := prometheus.NewRegistry()
 	s, err := api.New(cfg, api.Deps{
 		Operators: fakeOperators{hub}, Registry: fakeRegistry{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
-		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Readiness: fakeReadiness{hub},
+		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
+		Readiness: fakeReadiness{hub},
 		Feeds: api.Feeds{
 			Telemetry: func(_ []string, n int) api.Feed[api.LiveTelemetry] { return hub.telemetry.open(n) },
 			Presence:  hub.changes.open, Commands: hub.commands.open,

@@ -19,9 +19,11 @@ import (
 // Config says which NATS. With an empty URL it is a server in the process that keeps its files in Dir.
 type Config struct {
 	Dir             string
-	MaxStore        int64 // bytes on disk that the server in the process may use; 0: the journal's and 16 GiB for the rest
-	JournalMaxBytes int64 // bytes of the journal; 0: DefaultJournalMaxBytes
-	Reserve         int64 // bytes of the disk that envelopes leave free; 0: 64 MiB or 2 % of it, whichever is more
+	MaxStore        int64         // bytes on disk that the server in the process may use; 0: the journal's and 16 GiB for the rest
+	JournalMaxBytes int64         // bytes of the journal; 0: DefaultJournalMaxBytes
+	ActsMaxBytes    int64         // bytes of the audit log; 0: DefaultActsMaxBytes
+	ActsKeep        time.Duration // how long it keeps an act; 0: DefaultActsKeep
+	Reserve         int64         // bytes of the disk that envelopes leave free; 0: 64 MiB or 2 % of it, whichever is more
 
 	URL             string // of an external NATS
 	CredentialsFile string // its user's credentials, may be empty

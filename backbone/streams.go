@@ -1,6 +1,7 @@
 package backbone
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -15,6 +16,9 @@ const (
 
 	Quarantine        = "QUARANTINE" // readings that could not be stored
 	QuarantineSubject = "quarantine.reading"
+
+	Acts        = "ACTS" // the audit log: batches of what operators did
+	ActsSubject = "acts.batch"
 )
 
 // The buckets.
@@ -33,6 +37,12 @@ const quarantineMaxBytes = 1 << 30
 // commandsKept bounds how long the ledger keeps a command, in disk; the ledger's own configuration is below it.
 const commandsKept = 366 * 24 * time.Hour
 
+// What the audit log keeps unless it is configured.
+const (
+	DefaultActsKeep     = 366 * 24 * time.Hour
+	DefaultActsMaxBytes = 1 << 30
+)
+
 // declare makes the streams and buckets, or brings them to what this version needs.
 func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 	journal := cfg.JournalMaxBytes
@@ -43,6 +53,11 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		// No age and no dropping of the old: the writer purges what is both written and old.
 		{Name: Journal, Subjects: []string{"journal.*"}, MaxBytes: journal, Discard: jetstream.DiscardNew, Duplicates: 10 * time.Minute, AllowDirect: true},
 		{Name: Quarantine, Subjects: []string{"quarantine.*"}, MaxBytes: quarantineMaxBytes, Duplicates: 10 * time.Minute, AllowDirect: true},
+		// Nobody takes an act away; the oldest go by age and size only.
+		{
+			Name: Acts, Subjects: []string{"acts.*"}, MaxAge: cmp.Or(cfg.ActsKeep, DefaultActsKeep), MaxBytes: cmp.Or(cfg.ActsMaxBytes, DefaultActsMaxBytes),
+			DenyDelete: true, DenyPurge: true, Duplicates: 10 * time.Minute, AllowDirect: true,
+		},
 	} {
 		s.Storage = jetstream.FileStorage
 		if _, err := js.CreateOrUpdateStream(ctx, s); err != nil {

@@ -36,6 +36,7 @@ type Problem struct {
 type Fault struct {
 	Message  string `json:"message,omitempty"`
 	Location string `json:"location,omitempty"` // e.g. body.id
+	Pointer  string `json:"pointer,omitempty"`  // of a command's params: where in them (RFC 6901)
 	Value    any    `json:"value,omitempty"`
 }
 
@@ -45,8 +46,8 @@ func (p *Problem) Error() string {
 	b.WriteString(firstNonEmpty(p.Detail, p.Title, http.StatusText(p.Status), "the hub refused the request"))
 	for _, f := range p.Errors {
 		b.WriteString("; ")
-		if f.Location != "" {
-			b.WriteString(f.Location + ": ")
+		if at := firstNonEmpty(f.Pointer, f.Location); at != "" {
+			b.WriteString(at + ": ")
 		}
 		b.WriteString(f.Message)
 	}

@@ -240,5 +240,9 @@ func (r readiness) Parts(ctx context.Context) []api.Part {
 	if status.Store != nil {
 		kept.Message = fmt.Sprintf("away; readings wait in the journal: %v", status.Store)
 	}
-	return []api.Part{bus, journal, disk, kept}
+	audit := api.Part{Name: "audit log", OK: true}
+	if err := r.h.acts.Err(); err != nil {
+		audit.Message = "commands are sent, and all other changes are refused: " + err.Error()
+	}
+	return []api.Part{bus, journal, disk, kept, audit}
 }

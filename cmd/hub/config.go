@@ -19,6 +19,7 @@ type Config struct {
 	Store    StoreConfig    `yaml:"store"`
 	NATS     NATSConfig     `yaml:"nats"`
 	Commands CommandsConfig `yaml:"commands"`
+	Audit    AuditConfig    `yaml:"audit"`
 	MQTT     MQTTConfig     `yaml:"mqtt"`
 	Bridge   BridgeConfig   `yaml:"bridge"`
 	Log      LogConfig      `yaml:"log"`
@@ -26,7 +27,8 @@ type Config struct {
 
 // HTTPConfig is the plain listener for a proxy on the same machine.
 type HTTPConfig struct {
-	Listen string `yaml:"listen"` // loopback only; empty: none
+	Listen    string `yaml:"listen"`    // loopback only; empty: none
+	Forwarded bool   `yaml:"forwarded"` // believe the proxy's X-Forwarded-For
 }
 
 // DevicesConfig bounds what one device may ask of the hub.
@@ -109,6 +111,12 @@ type CommandsConfig struct {
 	MaxParams Size          `yaml:"max_params"`
 }
 
+// AuditConfig bounds the audit log of what operators do.
+type AuditConfig struct {
+	Keep      time.Duration `yaml:"keep"`       // how long an act is kept
+	KeepBytes Size          `yaml:"keep_bytes"` // and how many bytes of them
+}
+
 // MQTTConfig is the embedded broker.
 type MQTTConfig struct {
 	Listen        string        `yaml:"listen"`         // MQTT over TLS; empty (or "off"): none
@@ -180,6 +188,7 @@ func defaultConfig() Config {
 			Keep:      30 * 24 * time.Hour,
 			MaxParams: 64 << 10,
 		},
+		Audit: AuditConfig{Keep: backbone.DefaultActsKeep, KeepBytes: backbone.DefaultActsMaxBytes},
 		MQTT: MQTTConfig{
 			Listen:        ":8883",
 			SessionExpiry: 24 * time.Hour,

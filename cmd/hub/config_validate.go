@@ -30,6 +30,7 @@ const (
 	minFrame    Size = 1 << 10
 	maxFrame    Size = 16 << 20
 	minKeep     Size = 16 << 20 // room for the batches in flight
+	minAudit    Size = 1 << 20  // several of the largest batches
 	minJournal  Size = 64 << 20 // several of the largest envelopes
 	maxLines         = 100_000
 	maxFields        = 100_000
@@ -48,6 +49,8 @@ func (c *Config) validate(faults *faultList) {
 	c.validateIngest(faults)
 	c.validateStore(faults)
 	c.validateCommands(faults)
+	within(faults, "audit.keep", c.Audit.Keep, time.Hour, maxDuration)
+	within(faults, "audit.keep_bytes", c.Audit.KeepBytes, minAudit, 1<<40)
 	c.validateMQTT(faults)
 	c.NATS.validate(faults)
 	c.Bridge.validate(faults)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"telemetryhub/web"
@@ -66,7 +68,7 @@ func (h *hub) serve() {
 	server.TLSConfig = gate.config(h.certs.ServerTLS())
 	h.run("https", server, func() error { return server.ServeTLS(gate.listener(h.listener), "", "") })
 	if h.plain != nil {
-		plain := h.server(handler)
+		plain := h.server(behindProxy(handler, h.cfg.HTTP.Forwarded))
 		h.run("http", plain, func() error { return plain.Serve(h.plain) })
 	}
 	// Streams have no end of their own; first of all at the stop, they are told.
@@ -84,6 +86,22 @@ func (h *hub) server(handler http.Handler) *http.Server {
 		// What net/http logs are failed handshakes of scanners: for debugging only.
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// behindProxy takes the address that a proxy on this machine says its client has, for logs, limits and the audit log.
+// Of several the last counts, which the proxy has added itself: those before it are what the client said.
+func behindProxy(handler http.Handler, forwarded bool) http.Handler {
+	if !forwarded {
+		return handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
+		client, err := netip.ParseAddr(strings.TrimSpace(said[strings.LastIndexByte(said, ',')+1:]))
+		if err == nil && loopback(r.RemoteAddr) {
+			r.RemoteAddr = net.JoinHostPort(client.String(), "0") // the port is nobody's to know
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 func (h *hub) run(name string, server *http.Server, serve func() error) {

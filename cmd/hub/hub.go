@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"telemetryhub/acts"
 	"telemetryhub/api"
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
@@ -35,6 +36,7 @@ type hub struct {
 	listener, plain net.Listener // plain is nil without http.listen
 
 	bus       *backbone.Backbone
+	acts      *acts.Log
 	certs     *auth.Certificates
 	operators *auth.Operators
 	store     *store.Store
@@ -55,7 +57,7 @@ func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
 	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.listen, h.openBus, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
+		h.openFolder, h.listen, h.openBus, h.openActs, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.stop.run(stopBudget, log))
@@ -77,7 +79,7 @@ func (h *hub) openFolder(context.Context) error {
 func (h *hub) openBus(ctx context.Context) (err error) {
 	h.bus, err = backbone.Open(ctx, backbone.Config{
 		Dir: h.path("jetstream"), URL: h.cfg.NATS.URL, CredentialsFile: h.cfg.NATS.CredentialsFile, CAFile: h.cfg.NATS.CAFile,
-		JournalMaxBytes: int64(h.cfg.Ingest.JournalBytes), Reserve: int64(h.cfg.Ingest.DiskReserve),
+		JournalMaxBytes: int64(h.cfg.Ingest.JournalBytes), ActsMaxBytes: int64(h.cfg.Audit.KeepBytes), ActsKeep: h.cfg.Audit.Keep, Reserve: int64(h.cfg.Ingest.DiskReserve),
 	}, h.log)
 	if err != nil {
 		return err
@@ -175,12 +177,16 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	cfg := h.cfg.Commands.ledger()
 	cfg.Catalogue = commandCheck{h.catalogue, h.registry, h.sessions}
+	cfg.Recorded = func(c commands.Command) { h.acts.Note(actOfCommand(c)) }
 	h.commands, err = commands.Open(ctx, ledger, h.sessions, cfg, h.log)
 	if err != nil {
 		return err
 	}
 	h.stop.add("commands", h.commands.Close)
 	h.sessions.Bind(h.commands)
+	if err := h.acts.Follow(ctx, h.commandActs); err != nil {
+		return err
+	}
 
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
@@ -232,11 +238,11 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
-	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands})
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands}, &actsMetrics{h.acts})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
-		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest},
+		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,
