@@ -1,9 +1,13 @@
 package commands
 
-// Check reports why Send would not take the request, as far as that can be known before: an [*InvalidError].
-func (s *Service) Check(r Request) error {
-	_, err := s.validate(r)
-	return err
+// Check returns the command that Send would make of the request, without what only the sending gives it, or why it
+// would not take it as far as that can be known before: an [*InvalidError] or [*ForbiddenError].
+func (s *Service) Check(r Request) (Command, error) {
+	c, err := s.validate(r)
+	if err != nil {
+		return Command{}, err
+	}
+	return *c, nil
 }
 
 // Keyed returns the command that an Idempotency-Key of a device stands for, as it is durable; ErrNotFound if there is

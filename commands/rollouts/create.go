@@ -1,8 +1,10 @@
 package rollouts
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,7 +42,7 @@ func (s *Service) Preview(req Request) (Preview, error) {
 		}
 	}
 	refused := (*RefusedError)(nil)
-	if err := s.refusals(&req, devices); errors.As(err, &refused) {
+	if _, err := s.askFor(&req, devices); errors.As(err, &refused) {
 		p.Refused, p.Refusals = refused.Count, refused.Refusals
 	} else if err != nil {
 		return Preview{}, err
@@ -65,15 +67,36 @@ func (s *Service) resolve(req *Request) ([]string, error) {
 	return devices, nil
 }
 
-// refusals asks the ledger for each device. What it refuses for all of them in the same words is wrong with the request:
-// that is returned as it is.
-func (s *Service) refusals(req *Request, devices []string) error {
+// terms are what the devices' types say of the request.
+type terms struct {
+	longest time.Duration   // of the timeouts
+	masked  json.RawMessage // the params for people's eyes; nil: as they are
+}
+
+// hidden stands for params in which types differ about what is secret.
+const hidden = `"[secret]"`
+
+func (t *terms) add(c commands.Command) {
+	t.longest = max(t.longest, time.Duration(c.TimeoutMs)*time.Millisecond)
+	switch {
+	case c.Masked == nil:
+	case t.masked == nil:
+		t.masked = c.Masked
+	case !bytes.Equal(t.masked, c.Masked):
+		t.masked = json.RawMessage(hidden)
+	}
+}
+
+// askFor asks the ledger for each device whether it would take the command. What it refuses for all of them in the same
+// words is wrong with the request: that is returned as it is.
+func (s *Service) askFor(req *Request, devices []string) (t terms, err error) {
 	var first error
 	same := true
 	refused := &RefusedError{Of: len(devices)}
 	for _, id := range devices {
-		err := s.ledger.Check(req.command(id))
+		c, err := s.ledger.Check(req.command(id))
 		if err == nil {
+			t.add(c)
 			continue
 		}
 		if first == nil {
@@ -86,11 +109,11 @@ func (s *Service) refusals(req *Request, devices []string) error {
 	}
 	switch {
 	case refused.Count == 0:
-		return nil
+		return t, nil
 	case same && refused.Count == len(devices):
-		return first
+		return t, first
 	}
-	return refused
+	return t, refused
 }
 
 // Create makes a rollout and begins it, or returns the first one with the same Idempotency-Key. It is durable when
@@ -106,13 +129,14 @@ func (s *Service) Create(ctx context.Context, req Request) (Rollout, error) {
 	if err != nil {
 		return Rollout{}, err
 	}
-	if err := s.refusals(&req, devices); err != nil {
+	terms, err := s.askFor(&req, devices)
+	if err != nil {
 		return Rollout{}, err
 	}
 	if err := s.admit(len(devices)); err != nil {
 		return Rollout{}, err
 	}
-	r := s.plan(&req, devices)
+	r := plan(&req, devices, terms)
 	if err := s.record(ctx, r); err != nil {
 		return Rollout{}, err
 	}
@@ -164,21 +188,16 @@ func (s *Service) admit(devices int) error {
 }
 
 // plan makes a rollout in memory.
-func (s *Service) plan(req *Request, devices []string) *rollout {
+func plan(req *Request, devices []string, t terms) *rollout {
 	now := stamp(time.Now())
 	p := Plan{
-		ID: newID(now), To: req.To.kept(), IDs: len(req.To.IDs), Method: req.Method, Params: req.Params, Delivery: req.Delivery,
-		Expires: req.Expires, Timeout: req.Timeout, Offline: req.Offline, Waves: req.Waves, Actor: req.Actor, Created: now,
+		ID: newID(now), To: req.To.kept(), IDs: len(req.To.IDs), Method: req.Method, Params: req.Params, Masked: t.masked,
+		Delivery: req.Delivery, Expires: req.Expires, Timeout: req.Timeout, Longest: t.longest, Offline: req.Offline, Waves: req.Waves,
+		Actor: req.Actor, Role: req.Role, Origin: req.Origin, Created: now,
 		Devices: len(devices), IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint(),
-	}
-	if p.Delivery == "" {
-		p.Delivery = commands.AtMostOnce
 	}
 	if p.Offline == "" {
 		p.Offline = QueueOffline
-	}
-	if p.Timeout == 0 {
-		p.Timeout = s.cfg.Timeout
 	}
 	targets := make([]note, len(devices))
 	for i := range targets {

@@ -76,6 +76,18 @@ type fleet struct {
 	kept    []wire.Command // of silent ones
 	ledger  *commands.Service
 	disk    *disk // of tests in virtual time
+	terms   func(commands.Request) (commands.Terms, error)
+}
+
+// Check implements commands.Catalogue.
+func (f *fleet) Check(r commands.Request) (commands.Terms, error) {
+	f.mu.Lock()
+	terms := f.terms
+	f.mu.Unlock()
+	if terms == nil {
+		return commands.Terms{Params: r.Params}, nil
+	}
+	return terms(r)
 }
 
 func newFleet(n int) *fleet {
@@ -171,7 +183,7 @@ type hub struct {
 func open(t testing.TB, ledger, kv jetstream.KeyValue, f *fleet, cfg rollouts.Config) *hub {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	l, err := commands.Open(t.Context(), ledger, router{f}, commands.Config{}, log)
+	l, err := commands.Open(t.Context(), ledger, router{f}, commands.Config{Catalogue: f}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,13 +60,16 @@ type Request struct {
 	Waves          Waves
 	Limits         Limits
 	Actor          string
+	Role           string // of the actor, for the catalogue
+	Origin         string // where the actor's request came from
 	IdempotencyKey string // the same key returns the first rollout
 }
 
 // command is what one device is asked.
 func (r *Request) command(device string) commands.Request {
 	return commands.Request{
-		Device: device, Method: r.Method, Params: r.Params, Delivery: r.Delivery, Expires: r.Expires, Timeout: r.Timeout, Actor: r.Actor,
+		Device: device, Method: r.Method, Params: r.Params, Delivery: r.Delivery, Expires: r.Expires, Timeout: r.Timeout,
+		Actor: r.Actor, Role: r.Role, Origin: r.Origin,
 	}
 }
 
@@ -107,7 +110,7 @@ func (l Limits) check() error {
 // fingerprint tells requests apart that bear the same key.
 func (r *Request) fingerprint() string {
 	same := *r
-	same.Actor, same.IdempotencyKey = "", ""
+	same.Actor, same.Role, same.Origin, same.IdempotencyKey = "", "", "", ""
 	text, err := json.Marshal(same)
 	if err != nil { // params that are not JSON, which the ledger refuses
 		text = []byte(err.Error())

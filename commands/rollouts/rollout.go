@@ -77,12 +77,16 @@ type Plan struct {
 	IDs            int               `json:"ids,omitempty"` // how many ids were given
 	Method         string            `json:"method"`
 	Params         json.RawMessage   `json:"params,omitempty"`
-	Delivery       commands.Delivery `json:"delivery,omitempty"`
-	Expires        time.Duration     `json:"expires,omitempty"` // of each command, from its sending; 0 is the ledger's
-	Timeout        time.Duration     `json:"timeout,omitempty"` // of each command; 0 is the ledger's
+	Masked         json.RawMessage   `json:"masked,omitempty"`   // Params for people's eyes, where something in them is secret
+	Delivery       commands.Delivery `json:"delivery,omitempty"` // empty is the catalogue's, or the ledger's
+	Expires        time.Duration     `json:"expires,omitempty"`  // of each command, from its sending; 0 is the ledger's
+	Timeout        time.Duration     `json:"timeout,omitempty"`  // of each command; 0 is the catalogue's, or the ledger's
+	Longest        time.Duration     `json:"longest,omitempty"`  // of the devices' timeouts, which a wave waits for
 	Offline        OfflineRule       `json:"offline"`
 	Waves          Waves             `json:"waves"`
 	Actor          string            `json:"actor,omitempty"`
+	Role           string            `json:"role,omitempty"`
+	Origin         string            `json:"origin,omitempty"`
 	Created        time.Time         `json:"created"`
 	Devices        int               `json:"devices"`
 	IdempotencyKey string            `json:"idempotency_key,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
@@ -262,5 +263,77 @@ func TestADeviceThatGoesAwayIsSkipped(t *testing.T) {
 	skipped, _, err := h.Devices(t.Context(), made.ID, []rollouts.Outcome{"skipped"}, 10, "")
 	if got := fmt.Sprint(skipped); err != nil || !strings.Contains(got, "deleted") || !strings.Contains(got, "disabled") || !strings.Contains(got, "offline") {
 		t.Errorf("skipped: %v, %v", skipped, err)
+	}
+}
+
+func TestWhatATypeRefusesRefusesTheRolloutBeforeAnythingIsSent(t *testing.T) {
+	ledger, kv := buckets(t)
+	f := newFleet(200)
+	f.terms = func(r commands.Request) (commands.Terms, error) {
+		switch {
+		case r.Method == "fly":
+			return commands.Terms{}, &commands.InvalidError{Field: "method", Message: "no such method"}
+		case r.Method == "format" && r.Role != "admin":
+			return commands.Terms{}, &commands.ForbiddenError{Method: r.Method, Needs: "admin"}
+		case r.Device >= "d00050":
+			return commands.Terms{}, &commands.InvalidError{Field: "params", Message: "speed: is missing"}
+		}
+		return commands.Terms{}, nil
+	}
+	h := open(t, ledger, kv, f, rollouts.Config{})
+	all := rollouts.Selector{All: true}
+	_, err := h.Create(t.Context(), rollouts.Request{To: all, Method: "ping"})
+	var refused *rollouts.RefusedError
+	if !errors.As(err, &refused) || refused.Count != 150 || refused.Of != 200 || len(refused.Refusals) != rollouts.MaxRefusals {
+		t.Fatalf("refused: %v", err)
+	}
+	if want := (rollouts.Refusal{Device: "d00050", Reason: "params: speed: is missing"}); refused.Refusals[0] != want {
+		t.Errorf("%+v", refused.Refusals[0])
+	}
+	p, err := h.Preview(rollouts.Request{To: all, Method: "ping"})
+	if err != nil || p.Refused != 150 || len(p.Refusals) != rollouts.MaxRefusals || len(p.Devices) != 200 {
+		t.Errorf("preview: %d refused, %d devices, %v", p.Refused, len(p.Devices), err)
+	}
+	var invalid *commands.InvalidError
+	if _, err = h.Create(t.Context(), rollouts.Request{To: all, Method: "fly"}); !errors.As(err, &invalid) || invalid.Field != "method" {
+		t.Errorf("what all refuse alike: %v", err)
+	}
+	var forbidden *commands.ForbiddenError
+	if _, err = h.Create(t.Context(), rollouts.Request{To: all, Method: "format", Role: "operator"}); !errors.As(err, &forbidden) {
+		t.Errorf("what the role does not allow: %v", err)
+	}
+	if list, _ := h.List("", 10, ""); len(list) != 0 || f.sent() != 0 {
+		t.Errorf("%d rollouts, %d sent", len(list), f.sent())
+	}
+	few := h.create(t, rollouts.Request{To: rollouts.Selector{IDs: []string{"d00001", "d00002"}}, Role: "admin", Method: "format"})
+	h.until(t, few.ID, rollouts.Done)
+}
+
+func TestSecretsAreNotShown(t *testing.T) {
+	ledger, kv := buckets(t)
+	f := newFleet(2)
+	f.terms = func(r commands.Request) (commands.Terms, error) {
+		return commands.Terms{Params: r.Params, Masked: []byte(`{"key":"[secret]"}`), Timeout: time.Minute}, nil
+	}
+	h := open(t, ledger, kv, f, rollouts.Config{})
+	made := h.create(t, rollouts.Request{Params: []byte(`{"key":"swordfish"}`)})
+	end := h.until(t, made.ID, rollouts.Done)
+	h.shut(t, closing)
+	h = open(t, ledger, kv, f, rollouts.Config{})
+	read, err := h.Get(t.Context(), made.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []rollouts.Rollout{made, end, read} {
+		if string(r.Params) != `{"key":"[secret]"}` || r.Longest != time.Minute {
+			t.Errorf("params %s, timeout %v", r.Params, r.Longest)
+		}
+	}
+	got, _, err := h.Devices(t.Context(), made.ID, nil, 1, "")
+	if err != nil || len(got) != 1 {
+		t.Fatal(err)
+	}
+	if c, err := h.ledger.Get(got[0].Command); err != nil || string(c.Params) != `{"key":"swordfish"}` {
+		t.Errorf("the device got %s, %v", c.Params, err)
 	}
 }

@@ -19,15 +19,15 @@ func (s *Service) send(r *rollout, i int) {
 	delete(l.sending, i)
 	s.working--
 	defer l.poke()
-	invalid := (*commands.InvalidError)(nil)
+	invalid, forbidden := (*commands.InvalidError)(nil), (*commands.ForbiddenError)(nil)
 	switch {
 	case err == nil && why != "":
 		s.set(r, i, Skipped, "", why)
 	case err == nil:
 		s.takeOlder(r, i, c)
 		l.trouble = ""
-	case errors.As(err, &invalid): // it was taken when the rollout was made: the device has changed
-		s.set(r, i, Outcome(commands.Rejected), "", "not sent: "+invalid.Error())
+	case errors.As(err, &invalid), errors.As(err, &forbidden): // it was taken when the rollout was made: the device has changed
+		s.set(r, i, Outcome(commands.Rejected), "", "not sent: "+err.Error())
 	default:
 		s.stats.SendFailures++
 		if l.trouble != err.Error() {
@@ -58,7 +58,7 @@ func (s *Service) sendTo(r *rollout, device string) (c commands.Command, why str
 func (p *Plan) command(device string) commands.Request {
 	return commands.Request{
 		Device: device, Method: p.Method, Params: p.Params, Delivery: p.Delivery, Expires: p.Expires, Timeout: p.Timeout,
-		Actor: p.Actor, IdempotencyKey: keyOf(p.ID),
+		Actor: p.Actor, Role: p.Role, Origin: p.Origin, IdempotencyKey: keyOf(p.ID),
 	}
 }
 

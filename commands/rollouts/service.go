@@ -26,14 +26,12 @@ type Config struct {
 	Open  int           `yaml:"open"`  // commands of one rollout that are at devices at a time
 	Grace time.Duration `yaml:"grace"` // for devices to come back after a start, before an absent one counts as offline
 
-	Keep    time.Duration `yaml:"-"` // how long ended rollouts are kept; the ledger's
-	Timeout time.Duration `yaml:"-"` // for a device's answer, if the request names none; the ledger's
+	Keep time.Duration `yaml:"-"` // how long ended rollouts are kept; the ledger's
 }
 
 // Defaults returns the configuration of a hub that configures nothing.
 func Defaults() Config {
-	ledger := commands.Defaults()
-	return Config{Open: 500, Grace: time.Minute, Keep: ledger.Keep, Timeout: ledger.Timeout}
+	return Config{Open: 500, Grace: time.Minute, Keep: commands.Defaults().Keep}
 }
 
 func (c Config) withDefaults() Config {
@@ -43,9 +41,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Keep == 0 {
 		c.Keep = d.Keep
-	}
-	if c.Timeout == 0 {
-		c.Timeout = d.Timeout
 	}
 	return c
 }

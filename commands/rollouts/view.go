@@ -16,7 +16,7 @@ import (
 // view is the rollout as readers see it. Called with mu.
 func (r *rollout) view() Rollout {
 	v := Rollout{
-		Plan: r.plan, State: r.head.State, Limits: r.head.Limits, Counts: maps.Clone(r.head.Counts),
+		Plan: r.plan.public(), State: r.head.State, Limits: r.head.Limits, Counts: maps.Clone(r.head.Counts),
 		Ended: r.head.Ended, History: r.head.History,
 		Wave: Wave{Of: r.plan.Waves.count(r.plan.Devices)},
 	}
@@ -33,6 +33,14 @@ func (r *rollout) view() Rollout {
 		v.Wave.Rest, v.Waiting, v.ETA = l.wave.rest, l.waiting, l.eta(time.Now())
 	}
 	return v
+}
+
+// public is the plan as people may see it.
+func (p Plan) public() Plan {
+	if p.Masked != nil {
+		p.Params, p.Masked = p.Masked, nil
+	}
+	return p
 }
 
 // eta guesses from the pace since the start, or the last resume, when the last outcome comes.
@@ -60,7 +68,7 @@ func (s *Service) Get(ctx context.Context, id string) (Rollout, error) {
 		if err := s.get(ctx, id+planKey, &p); err != nil {
 			return Rollout{}, err
 		}
-		v.Params = p.Params
+		v.Params = p.public().Params
 	}
 	return v, nil
 }
@@ -152,6 +160,7 @@ func (s *Service) outcome(device string, t note) (DeviceOutcome, error) {
 	if err != nil {
 		return d, fmt.Errorf("rollouts: %w", err)
 	}
+	c = c.Public()
 	if n := len(c.History); n > 0 {
 		d.Time = c.History[n-1].Time
 		d.Cause = cmp.Or(t.Text, c.History[n-1].Cause)

@@ -91,7 +91,7 @@ func (r *rollout) waveOpen(now time.Time) time.Duration {
 	}
 	timeout := r.plan.Waves.Timeout
 	if timeout == 0 {
-		timeout = r.plan.Timeout + waveMargin
+		timeout = r.plan.Longest + waveMargin
 	}
 	return w.sent.Add(timeout).Sub(now)
 }
