@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 )
 
@@ -38,6 +39,7 @@ type Command struct {
 	Expires   time.Time         `json:"expires,omitzero"`
 	TimeoutMs int64             `json:"timeout_ms"`
 	Actor     string            `json:"actor" doc:"Who sent it"`
+	Rollout   string            `json:"rollout,omitempty" doc:"Id of the rollout that it is part of"`
 	History   []CommandChange   `json:"history" nullable:"false"`
 }
 
@@ -61,6 +63,7 @@ func commandView(c commands.Command) Command {
 		ID: c.ID, Device: c.Device, Method: c.Method, Params: c.Params, State: c.State, Delivery: c.Delivery, Result: c.Result, Error: c.Error,
 		Late: c.Late, Created: c.Created, Expires: c.Expires, TimeoutMs: c.TimeoutMs, Actor: c.Actor, History: make([]CommandChange, len(c.History)),
 	}
+	v.Rollout, _ = rollouts.Of(c)
 	for i, h := range c.History {
 		v.History[i] = CommandChange{State: h.State, Time: h.Time, Cause: h.Cause, Actor: h.Actor}
 	}
@@ -192,6 +195,9 @@ func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput
 		return nil, p.over(int64(limit), int64(n)).at("body.params", nil)
 	}
 	note(ctx, "method", in.Body.Method) // of the params nothing: nobody has checked what is in them
+	if rollouts.OwnKey(in.IdempotencyKey) {
+		return nil, newProblem(http.StatusUnprocessableEntity, "invalid", "keys that begin so are kept for rollouts").at("header.Idempotency-Key", clip(in.IdempotencyKey))
+	}
 	if _, err := s.find(in.ID); err != nil {
 		return nil, err
 	}

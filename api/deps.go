@@ -10,6 +10,7 @@ import (
 
 	"telemetryhub/auth"
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -147,6 +148,7 @@ type Feeds struct {
 	Telemetry func(devices []string, buffer int) Feed[LiveTelemetry]
 	Presence  func(buffer int) Feed[devices.PresenceChange]
 	Commands  func(buffer int) Feed[commands.Command]
+	Rollouts  func(buffer int) Feed[rollouts.Rollout]
 }
 
 // Deps is what a Server needs; all of it.
@@ -164,6 +166,7 @@ type Deps struct {
 	Replays    Replays
 	Types      Types
 	Acts       Acts
+	Rollouts   Rollouts
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows

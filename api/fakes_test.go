@@ -13,6 +13,7 @@ import (
 	"telemetryhub/api"
 	"telemetryhub/auth"
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -52,6 +53,10 @@ type fakeHub struct {
 	telemetry *fakeFeed[api.LiveTelemetry]
 	changes   *fakeFeed[devices.PresenceChange]
 	commands  *fakeFeed[commands.Command]
+	rollouts  *fakeFeed[rollouts.Rollout]
+
+	asked      []rollouts.Request
+	rolloutErr error
 }
 
 const commandID = "01J0000000000000000000TEST"
@@ -75,6 +80,7 @@ func newFakeHub() *fakeHub {
 		ready:    []api.Part{{Name: "journal", OK: true}},
 
 		telemetry: newFakeFeed[api.LiveTelemetry](), changes: newFakeFeed[devices.PresenceChange](), commands: newFakeFeed[commands.Command](),
+		rollouts: newFakeFeed[rollouts.Rollout](),
 	}
 }
 

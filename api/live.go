@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -37,6 +38,7 @@ const (
 	kindTelemetry = "telemetry"
 	kindPresence  = "presence"
 	kindCommand   = "command"
+	kindRollout   = "rollout"
 )
 
 // LivePresence is the event that a device came or went.
@@ -51,13 +53,14 @@ type LivePresence struct {
 
 type liveInput struct {
 	Device []string `query:"device,explode" doc:"Only these devices; may be given again and again"`
-	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command; all when left out"`
+	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command, rollout; all when left out"`
 }
 
 // liveFilter is what a stream is to show.
 type liveFilter struct {
 	devices                      map[string]bool // none: all
 	telemetry, presence, command bool
+	rollout                      bool // only where all devices are shown
 }
 
 func (f liveFilter) shows(device string) bool { return len(f.devices) == 0 || f.devices[device] }
@@ -65,16 +68,17 @@ func (f liveFilter) shows(device string) bool { return len(f.devices) == 0 || f.
 func (s *Server) registerLive() {
 	register(s, viewer, huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Tags: []string{"live"}, Summary: "What happens, as it happens",
-		Description: "Server-sent events: telemetry, presence, command, and missed {count} where a slow client lost some. A comment each 15 s. " +
+		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), " +
+			"and missed {count} where a slow client lost some. A comment each 15 s. " +
 			"The stream ends when the caller's token or login does, and when the hub stops; clients come back and read what they missed from the other operations.",
 		Responses: s.liveResponse(),
 	}, s.openLive)
 }
 
 func (s *Server) liveResponse() map[string]*huma.Response {
-	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref
+	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref + ", " + schemaOf[Rollout](s).Ref
 	return map[string]*huma.Response{"200": {
-		Description: "event: telemetry, presence or command with data as " + kinds + "; event: missed with data {\"count\":N}",
+		Description: "event: telemetry, presence, command or rollout with data as " + kinds + "; event: missed with data {\"count\":N}",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 }
@@ -112,14 +116,17 @@ func parseLiveFilter(in *liveInput) (f liveFilter, err error) {
 				f.presence = true
 			case kindCommand:
 				f.command = true
+			case kindRollout:
+				f.rollout = true
 			default:
-				return f, badQuery("kind", kind, "allowed are telemetry, presence, command")
+				return f, badQuery("kind", kind, "allowed are telemetry, presence, command, rollout")
 			}
 		}
 	}
 	if len(in.Kind) == 0 {
-		f.telemetry, f.presence, f.command = true, true, true
+		f.telemetry, f.presence, f.command, f.rollout = true, true, true, true
 	}
+	f.rollout = f.rollout && len(f.devices) == 0
 	return f, nil
 }
 
@@ -172,6 +179,7 @@ type openedFeeds struct {
 	telemetry Feed[LiveTelemetry]
 	presence  Feed[devices.PresenceChange]
 	commands  Feed[commands.Command]
+	rollouts  Feed[rollouts.Rollout]
 }
 
 func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
@@ -183,6 +191,9 @@ func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
 	}
 	if f.command {
 		o.commands = s.deps.Feeds.Commands(feedBuffer)
+	}
+	if f.rollout {
+		o.rollouts = s.deps.Feeds.Rollouts(feedBuffer)
 	}
 	return o
 }
@@ -196,6 +207,8 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 	defer closePresence()
 	commands, closeCommands := source(feeds.commands)
 	defer closeCommands()
+	rollouts, closeRollouts := source(feeds.rollouts)
+	defer closeRollouts()
 	for {
 		var e event
 		var ok bool
@@ -214,11 +227,13 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 			if f.shows(c.Device) {
 				e, ok = newEvent(kindCommand, commandView(c))
 			}
+		case r := <-rollouts:
+			e, ok = newEvent(kindRollout, rolloutView(r))
 		}
 		if ok && !queue.put(e) {
 			s.metrics.missed.Inc()
 		}
-		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands)
+		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands) + missedBy(feeds.rollouts)
 		queue.lost(lost)
 		s.metrics.missed.Add(float64(lost))
 	}

@@ -77,6 +77,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 	need := map[string]int{"open": 0, "viewer": 1, "operator": 2, "admin": 3}
 	bodies := map[string]string{
 		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`, "set-type": `{"type":"float"}`,
+		"start-rollout": `{"to":{"all":true},"method":"ping"}`,
 	}
 	b := newBench(t, api.Config{})
 	ops := b.operations()
@@ -122,6 +123,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 		"list-acts": "admin",
 		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device",
 		"send-command": "operator", "cancel-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
+		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}
 	for _, op := range b.operations() {
 		want := least[op.ID]

@@ -112,6 +112,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerTelemetry()
 	s.registerHistory()
 	s.registerCommands()
+	s.registerRollouts()
 	s.registerLive()
 	s.registerAudit()
 	s.registerQuarantine()
@@ -141,7 +142,7 @@ func (d Deps) check() error {
 			faults = append(faults, fmt.Errorf("deps: %s is missing", name))
 		}
 	}
-	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil {
+	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil || d.Feeds.Rollouts == nil {
 		faults = append(faults, errors.New("deps: a feed is missing"))
 	}
 	return errors.Join(faults...)

@@ -26,6 +26,7 @@ const (
 	Devices   = "devices"   // the registry: one key a device
 	Presence  = "presence"  // who was connected when: one key a shard of devices
 	Commands  = "commands"  // the ledger: one key a command
+	Rollouts  = "rollouts"  // commands to many devices: a head, a plan and some shards of devices each
 	Operators = "operators" // operators' credentials, hashed
 	Types     = "types"     // the types of fields in the store: one key a measurement
 	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
@@ -68,6 +69,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		{Bucket: Devices, History: 1},
 		{Bucket: Presence, History: 1},
 		{Bucket: Commands, History: 1, TTL: commandsKept},
+		{Bucket: Rollouts, History: 1},
 		{Bucket: Operators, History: 1},
 		{Bucket: Types, History: 1},
 		{Bucket: Progress, History: 1},

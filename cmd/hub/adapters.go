@@ -9,6 +9,7 @@ import (
 
 	"telemetryhub/api"
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
@@ -180,6 +181,7 @@ func (h *hub) feeds() api.Feeds {
 		Telemetry: h.openTelemetryFeed,
 		Presence:  func(buffer int) api.Feed[devices.PresenceChange] { return h.sessions.Subscribe(buffer) },
 		Commands:  func(buffer int) api.Feed[commands.Command] { return h.commands.Subscribe(buffer) },
+		Rollouts:  func(buffer int) api.Feed[rollouts.Rollout] { return h.rollouts.Subscribe(buffer) },
 	}
 }
 

@@ -109,6 +109,14 @@ type CommandsConfig struct {
 	Expires   time.Duration `yaml:"expires"` // for the start
 	Keep      time.Duration `yaml:"keep"`    // how long the ledger remembers
 	MaxParams Size          `yaml:"max_params"`
+
+	Rollouts RolloutsConfig `yaml:"rollouts"`
+}
+
+// RolloutsConfig bounds commands to many devices.
+type RolloutsConfig struct {
+	Open  int           `yaml:"open"`  // commands of one rollout at devices at a time
+	Grace time.Duration `yaml:"grace"` // for devices to come back after a start of the hub
 }
 
 // AuditConfig bounds the audit log of what operators do.
@@ -187,6 +195,7 @@ func defaultConfig() Config {
 			Expires:   24 * time.Hour,
 			Keep:      30 * 24 * time.Hour,
 			MaxParams: 64 << 10,
+			Rollouts:  RolloutsConfig{Open: 500, Grace: time.Minute},
 		},
 		Audit: AuditConfig{Keep: backbone.DefaultActsKeep, KeepBytes: backbone.DefaultActsMaxBytes},
 		MQTT: MQTTConfig{

@@ -20,6 +20,7 @@ import (
 	"telemetryhub/bridge"
 	"telemetryhub/catalogue"
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
@@ -45,6 +46,7 @@ type hub struct {
 	sessions  *devices.Sessions
 	catalogue *catalogue.Catalogue
 	commands  *commands.Service
+	rollouts  *rollouts.Service
 	connector *devices.Connector
 	space     *space
 	broker    *bridge.Broker
@@ -57,7 +59,7 @@ func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
 	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.listen, h.openBus, h.openActs, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openSpace, h.openAPI,
+		h.openFolder, h.listen, h.openBus, h.openActs, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openRollouts, h.openSpace, h.openAPI,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.stop.run(stopBudget, log))
@@ -238,11 +240,12 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
-	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands}, &actsMetrics{h.acts})
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
+		Rollouts:  h.rollouts,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 )
 
@@ -12,6 +13,7 @@ type onlineMetrics struct {
 	sessions  *devices.Sessions
 	connector *devices.Connector
 	commands  *commands.Service
+	rollouts  *rollouts.Service
 }
 
 // Describe implements prometheus.Collector.
@@ -29,4 +31,5 @@ func (m *onlineMetrics) Collect(c chan<- prometheus.Metric) {
 		c <- prometheus.MustNewConstMetric(online, prometheus.GaugeValue, float64(n), transport)
 	}
 	c <- prometheus.MustNewConstMetric(open, prometheus.GaugeValue, float64(m.commands.Stats().Open))
+	m.collectRollouts(c)
 }

@@ -41,10 +41,10 @@ func (e memoryEntry) Revision() uint64 { return e.rev }
 
 func newMemories() (ledger, kv *memory) {
 	d := &disk{left: -1}
-	make := func() *memory {
+	bucket := func() *memory {
 		return &memory{disk: d, entries: map[string]memoryEntry{}, writes: map[string]int{}}
 	}
-	return make(), make()
+	return bucket(), bucket()
 }
 
 // dieAfter has all writes fail but the next so many.

@@ -31,18 +31,17 @@ func (s *Service) load(ctx context.Context) error {
 		if r.plan.IdempotencyKey != "" {
 			s.keys[r.plan.IdempotencyKey] = id
 		}
-		switch {
-		case r.live == nil:
+		if r.live == nil {
 			r.plan.Params = nil
 			if h.mendable() { // a late answer may have come just before the end of the process
 				s.late(r)
 			}
-		default:
-			r.live.grace = time.Now().Add(s.cfg.Grace)
-			r.live.recheck = true
-			s.begin(r)
-			s.log.Info("rollout: it goes on", "rollout", id, "state", h.State, "devices", r.plan.Devices)
+			continue
 		}
+		r.live.grace = time.Now().Add(s.cfg.Grace)
+		r.live.recheck = true
+		s.begin(r)
+		s.log.Info("rollout: it goes on", "rollout", id, "state", h.State, "devices", r.plan.Devices)
 	}
 	return nil
 }

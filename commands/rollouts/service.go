@@ -21,6 +21,12 @@ const (
 	MaxKept        = 1000    // ended rollouts
 )
 
+// Bounds of a Config.
+const (
+	LargestOpen  = shareOfLedger
+	LongestGrace = time.Hour
+)
+
 // Config holds what an operator sets. Zero values take the defaults.
 type Config struct {
 	Open  int           `yaml:"open"`  // commands of one rollout that are at devices at a time
@@ -49,11 +55,11 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
-	if c.Open < 1 || c.Open > shareOfLedger {
-		errs = append(errs, fmt.Errorf("open: %d is not between 1 and %d", c.Open, shareOfLedger))
+	if c.Open < 1 || c.Open > LargestOpen {
+		errs = append(errs, fmt.Errorf("open: %d is not between 1 and %d", c.Open, LargestOpen))
 	}
-	if c.Grace < 0 || c.Grace > time.Hour {
-		errs = append(errs, fmt.Errorf("grace: %v is not between 0s and 1h", c.Grace))
+	if c.Grace < 0 || c.Grace > LongestGrace {
+		errs = append(errs, fmt.Errorf("grace: %v is not between 0s and %v", c.Grace, LongestGrace))
 	}
 	return errors.Join(errs...)
 }

@@ -89,9 +89,13 @@ func (r *rollout) waveOpen(now time.Time) time.Duration {
 	if w.open == 0 {
 		return 0
 	}
-	timeout := r.plan.Waves.Timeout
-	if timeout == 0 {
-		timeout = r.plan.Longest + waveMargin
+	return w.sent.Add(r.plan.WaveTimeout()).Sub(now)
+}
+
+// WaveTimeout is how long a wave is waited for after its last sending.
+func (p *Plan) WaveTimeout() time.Duration {
+	if p.Waves.Timeout > 0 {
+		return p.Waves.Timeout
 	}
-	return w.sent.Add(timeout).Sub(now)
+	return p.Longest + waveMargin
 }
