@@ -165,6 +165,8 @@ func rolloutAnswer(r rollouts.Rollout, err error) (*rolloutOutput, error) {
 }
 
 func (s *Server) startRollout(ctx context.Context, in *rolloutInput) (*rolloutOrPreview, error) {
+	note(ctx, "to", clip(rollouts.Selector(in.Body.To).String()))
+	note(ctx, "method", in.Body.Method)
 	request, err := s.rolloutRequest(in)
 	if err != nil {
 		return nil, err
@@ -172,12 +174,15 @@ func (s *Server) startRollout(ctx context.Context, in *rolloutInput) (*rolloutOr
 	x := exchangeOf(ctx)
 	request.Actor, request.Role, request.Origin = x.operator.Name, string(x.operator.Role), x.origin()
 	if in.DryRun {
+		note(ctx, "dry_run", true)
 		return s.previewRollout(request, in)
 	}
 	r, err := s.deps.Rollouts.Create(ctx, request)
 	if err != nil {
 		return nil, rolloutProblem(err)
 	}
+	note(ctx, "rollout", r.ID)
+	note(ctx, "devices", r.Devices)
 	return &rolloutOrPreview{Status: http.StatusCreated, Location: "/api/v1/rollouts/" + r.ID, Body: rolloutView(r)}, nil
 }
 
@@ -303,6 +308,7 @@ func (s *Server) resumeRollout(ctx context.Context, in *resumeInput) (*rolloutOu
 			return nil, err
 		}
 		limits = &parsed
+		note(ctx, "limits", *in.Body.Limits)
 	}
 	return rolloutAnswer(s.deps.Rollouts.Resume(ctx, in.ID, exchangeOf(ctx).operator.Name, limits))
 }
