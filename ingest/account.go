@@ -51,6 +51,8 @@ type account struct {
 
 	Clock int64 `json:"clock,omitempty"` // the last time that the hub gave a reading without one, Unix ms
 
+	Top int64 `json:"top,omitempty"` // the latest time of its readings, Unix ms
+
 	device string
 	asOf   uint64 // the journal's sequence up to which it was saved; envelopes up to it are counted already
 	batch  Counts // what the batch at hand adds to Counts

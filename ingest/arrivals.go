@@ -22,6 +22,7 @@ type arrival struct {
 	// Of the journal's lock.
 	appended uint64 // readings and refused frames that the journal was given
 	clock    int64  // the last time that was given to a reading without one, Unix ms
+	top      int64  // the latest time of its readings, Unix ms
 	names    names  // that its readings bear; of the journal's lock
 }
 
@@ -121,6 +122,8 @@ func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLim
 			r.Flaw = wire.ReasonTimePast
 		case r.Time > received+limits.Future.Milliseconds():
 			r.Flaw = wire.ReasonTimeFuture
+		default:
+			d.top = max(d.top, r.Time)
 		}
 	}
 	return clocked

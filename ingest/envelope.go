@@ -17,7 +17,7 @@ import (
 // run (8 bytes) and number (uvarint) name the commit, crc (4 bytes) is the CRC-32C of all before it. An entry is its
 // length (uvarint), its kind (1 byte) and
 //
-//	readings: device prior boot measurement first-seq received clock count reading…
+//	readings: device prior boot measurement first-seq received clock top rise count reading…
 //	refusal:  device prior received reason count
 //	retry:    device prior id place boot measurement seq received reading
 //	drop:     device prior id place received count
@@ -26,7 +26,9 @@ import (
 // Retry and drop settle the quarantined reading id, which came from that place of the journal (sequence, how manyth).
 // prior is how many of the device's readings and refused frames the journal had before: where that is more than what
 // the writer has met, the difference is in envelopes that cannot be read. clock is by how many ms, and one, the clock
-// of readings without a time was ahead of received after these; 0 when it gave none.
+// of readings without a time was ahead of received after these; 0 when it gave none. top is the latest time of the
+// device's readings before these, as ms after received (varint), rise by how many ms these are later. Readings of an
+// earlier version of the hub (kind 1) have neither, and are stored as it stored them.
 // A reading is its flaw and, with one, its raw text; without one its time, as ms after received (varint), the number
 // of its fields, and of each the name, the kind and the value: 8 bytes of a float, a text, nothing for true and false.
 // Texts are length (uvarint) and bytes; integers are little-endian.
@@ -36,11 +38,12 @@ const (
 	headerSize      = len(envelopeMagic) + 1 + 8
 	checksumSize    = 4
 
-	entryReadings = 1
+	entryUntopped = 1
 	entryRefusal  = 2
 	entryRetry    = 3
 	entryDrop     = 4
 	entryRetype   = 5
+	entryReadings = 6
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -88,6 +91,8 @@ type origin struct {
 	prior    uint64
 	received int64  // Unix ms
 	clock    uint64 // ms, and one
+	top      int64  // Unix ms: the latest time of the device's readings before these, and
+	rise     uint64 // by how many ms these are later
 }
 
 // appendReadings appends the entry of t, whose readings have their times.
@@ -101,6 +106,8 @@ func appendReadings(dst []byte, o origin, t *wire.Telemetry) []byte {
 	dst = binary.AppendUvarint(dst, t.Seq)
 	dst = binary.AppendVarint(dst, o.received)
 	dst = binary.AppendUvarint(dst, o.clock)
+	dst = binary.AppendVarint(dst, o.top-o.received)
+	dst = binary.AppendUvarint(dst, o.rise)
 	dst = binary.AppendUvarint(dst, uint64(len(t.Readings)))
 	for i := range t.Readings {
 		dst = appendReading(dst, &t.Readings[i], o.received)
@@ -181,6 +188,10 @@ type entry struct {
 	place                asideKey
 	readings             source
 	retype               *retypeEntry
+
+	isTopped   bool  // says top and after
+	top, after int64 // Unix ms: the latest time of the device's readings up to the one at hand; and after all of these
+	isLatest   bool  // whether the one at hand is later than all before it
 }
 
 // next reads the next entry; false at the end or where the rest cannot be read.
@@ -191,13 +202,17 @@ func (e *envelope) next(into *entry) bool {
 	s := source{data: e.entries.text()}
 	*into = entry{kind: s.byte(), device: s.text(), prior: s.uvarint()}
 	switch into.kind {
-	case entryReadings:
+	case entryReadings, entryUntopped:
 		into.boot, into.measurement = s.text(), s.text()
 		into.seq, into.received = s.uvarint(), s.varint()
 		if ahead := s.uvarint(); ahead > 0 {
 			into.clock = into.received + int64(ahead-1)
 		}
-		into.count = s.uvarint()
+		if into.isTopped = into.kind == entryReadings; into.isTopped {
+			into.top = into.received + s.varint()
+			into.after = into.top + int64(s.uvarint())
+		}
+		into.kind, into.count = entryReadings, s.uvarint()
 		into.readings = s
 	case entryRefusal:
 		into.received, into.reason, into.count = s.varint(), s.text(), s.uvarint()
@@ -218,6 +233,8 @@ func (e *entry) reading(r *wire.Reading) bool {
 		return !s.failed
 	}
 	r.Time, r.Clock = e.received+s.varint(), wire.ClockGiven
+	e.isLatest = e.isTopped && r.Time > e.top
+	e.top = max(e.top, r.Time)
 	for n := s.uvarint(); n > 0 && !s.failed; n-- {
 		f := wire.Field{Name: s.text(), Kind: wire.FieldKind(s.byte())}
 		switch f.Kind {

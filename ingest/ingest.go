@@ -144,7 +144,7 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 	w := in.writer
 	for device, a := range w.accounts {
 		d := in.arrivals.of(device)
-		d.received, d.clock = a.Received, a.Clock
+		d.received, d.clock, d.top = a.Received, a.Clock, a.Top
 		for i := range a.Boots {
 			n := a.Boots[i]
 			n.Spans = slices.Clone(n.Spans) // the writer goes on with its own
@@ -216,7 +216,7 @@ func (in *Ingest) readAheadOf(data []byte, sequence uint64, runs map[uint64]uint
 		}
 		m := mark{of: in.arrivals.of(string(e.device)), count: e.count}
 		m.of.received = max(m.of.received, e.prior) // more, where an envelope between cannot be read
-		m.of.clock = max(m.of.clock, e.clock)
+		m.of.clock, m.of.top = max(m.of.clock, e.clock), max(m.of.top, e.after)
 		if e.seq > 0 {
 			m.boot, m.last = string(e.boot), e.seq+e.count-1
 		}

@@ -124,10 +124,11 @@ func (j *journal) append(ctx context.Context, device string, t *wire.Telemetry, 
 	if err != nil {
 		return 0, err
 	}
-	o := origin{device: device, prior: a.appended, received: received}
+	o := origin{device: device, prior: a.appended, received: received, top: a.top}
 	if a.timeReadings(t, received, j.limits, j.names) {
 		o.clock = uint64(a.clock-received) + 1
 	}
+	o.rise = uint64(a.top - o.top)
 	m := mark{of: a, count: uint64(len(t.Readings))}
 	if t.Seq > 0 {
 		m.boot, m.last = j.bootOf(a, t.Boot), t.Seq+m.count-1

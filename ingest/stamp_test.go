@@ -1,10 +1,14 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"telemetryhub/wire"
 )
 
 // different returns how many different points the store was given.
@@ -44,6 +48,22 @@ func TestStampsNeverChange(t *testing.T) {
 		if got := stampOf(t, c.boot, c.seq, c.payload) - received*nanosPerMs; got != c.want {
 			t.Errorf("%q %d %s: %d; want %d", c.boot, c.seq, c.payload, got, c.want)
 		}
+	}
+	numbered := entry{boot: []byte("k3Jx0aQ9"), isTopped: true, isLatest: true}
+	r := &wire.Reading{Time: received}
+	if got := numbered.stamp(2, r); got != received*nanosPerMs {
+		t.Errorf("later than all before it, and not at its whole ms: %d", got)
+	}
+	numbered.isLatest = false
+	if got := numbered.stamp(2, r) - received*nanosPerMs; got != 680254 {
+		t.Errorf("not later, and at %d", got)
+	}
+	if got := numbered.stamp(999_983-680_252, r) - received*nanosPerMs; got != 999_983 {
+		t.Errorf("at the place of the latest: %d", got)
+	}
+	numbered.isTopped = false // by an earlier version of the hub
+	if got := numbered.stamp(999_983-680_252, r) - received*nanosPerMs; got != 0 {
+		t.Errorf("a reading of an earlier version is now at %d", got)
 	}
 	places := map[int64]string{}
 	for _, values := range []string{`{"a":1}`, `{"a":2}`, `{"a":"1"}`, `{"a":true}`, `{"a":false}`, `{"b":1}`, `{"a":1,"b":1}`, `{"a":1,"b":2}`, `{"a":2,"b":1}`, `{"a":"b"}`, `{"a":""}`, `{"a":-1}`} {
@@ -99,5 +119,58 @@ func TestReadingsOfOneMillisecondAreKeptAndResentOnesAreNot(t *testing.T) {
 		if line[len(line)-13:] != fmt.Sprint(received) {
 			t.Errorf("%s is not at %d", line, received)
 		}
+	}
+}
+
+// TestOnlyReadingsThatShareAMillisecondHaveAPlaceBelowIt: it is what the store's files are small by. The hub is opened
+// anew with its progress saved, and with readings that the writer has not come to.
+func TestOnlyReadingsThatShareAMillisecondHaveAPlaceBelowIt(t *testing.T) {
+	dir, store := t.TempDir(), &memoryStore{}
+	seq := 0
+	send := func(h *hub, ms ...int64) {
+		t.Helper()
+		var readings []string
+		for _, at := range ms {
+			readings = append(readings, fmt.Sprintf(`{"ts":%d,"values":{"n":%d}}`, received+at, seq+len(readings)+1))
+		}
+		h.send("a", fmt.Sprintf(`{"boot":"b","seq":%d,"readings":[%s]}`, seq+1, strings.Join(readings, ",")))
+		seq += len(ms)
+	}
+	h := openHub(t, dir, testConfig(), store)
+	send(h, 1, 2, 2, 3)
+	send(h, 3, 4, 1)
+	h.settled("a", 7)
+	h.close()
+	h = openHub(t, dir, testConfig(), store)
+	send(h, 4, 5)
+	h.settled("a", 9)
+	store.answers(away)
+	send(h, 6)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	h.stopped = true
+	_ = h.Stop(ended)
+	h.bus.Close()
+	h = openHub(t, dir, testConfig(), store)
+	send(h, 6, 7)
+	store.answers(nil)
+	h.settled("a", 12)
+	whole := ""
+	points := map[string]bool{}
+	for _, line := range store.acceptedInNanos() {
+		points[line] = true
+		if strings.HasSuffix(line, "000000") {
+			whole += strings.TrimPrefix(strings.Fields(line)[1], "n=") + " "
+		}
+	}
+	if whole != "1 2 4 6 9 10 12 " || len(points) != 12 || store.different() != 12 {
+		t.Fatalf("at a whole ms: %s; %d points:\n%s", whole, store.different(), joinLines(store.acceptedInNanos()))
+	}
+	if _, err := h.StartReplay(time.UnixMilli(0), time.UnixMilli(received+1000), ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the replay is done", func() bool { r, _ := h.Replay(); return r.State == ReplayDone && r.Written == 12 })
+	if n := store.different(); n != 12 {
+		t.Fatalf("%d points after a replay", n)
 	}
 }

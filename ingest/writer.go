@@ -284,7 +284,7 @@ func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
 		w.settleEntry(ctx, hard, a, e)
 		return
 	}
-	a.Clock = max(a.Clock, e.clock)
+	a.Clock, a.Top = max(a.Clock, e.clock), max(a.Top, e.after)
 	p := point{account: a, received: e.received}
 	r := &w.work.reading
 	for i := uint64(0); i < e.count && e.reading(r); i++ {

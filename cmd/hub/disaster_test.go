@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"telemetryhub/store/influxtest"
 )
@@ -15,7 +16,7 @@ import (
 // influx runs a statement on InfluxDB and returns the answer.
 func influx(t *testing.T, db *influxtest.Server, statement string) string {
 	t.Helper()
-	answer, err := http.PostForm(db.URL()+"/query", url.Values{"q": {statement}, "db": {"telemetry"}, "epoch": {"ms"}})
+	answer, err := http.PostForm(db.URL()+"/query", url.Values{"q": {statement}, "db": {"telemetry"}, "epoch": {"ns"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,6 +26,19 @@ func influx(t *testing.T, db *influxtest.Server, statement string) string {
 		t.Fatalf("%s: %d %s %v", statement, answer.StatusCode, text, err)
 	}
 	return string(text)
+}
+
+// insert writes a line, its time in ms, as others than the hub do.
+func insert(t *testing.T, db *influxtest.Server, line string) {
+	t.Helper()
+	answer, err := http.Post(db.URL()+"/write?db=telemetry&precision=ms", "text/plain", strings.NewReader(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusNoContent {
+		t.Fatalf("insert %s: %s", line, answer.Status)
+	}
 }
 
 // TestAReplayFillsADatabaseThatWasLost loses the database after real readings, resent ones and a bad one were taken.
@@ -38,8 +52,14 @@ func TestAReplayFillsADatabaseThatWasLost(t *testing.T) {
 	}
 	h.post("extra", token, `{"boot":"b","seq":2,"values":{"x":"a text"}}`) // conflicts: quarantined
 	until(t, "all is settled", func() bool { return h.audit().Total.Queued == 0 })
+	// Somebody else makes another field a text behind the hub's back: the database rejects a reading that a new one would take.
+	at := time.Now().UnixMilli()
+	insert(t, db, fmt.Sprintf("telemetry,device=other y=\"text\" %d", at))
+	h.post("extra", token, fmt.Sprintf(`{"boot":"b","seq":3,"ts":%d,"values":{"y":1}}`, at))
+	until(t, "all is settled", func() bool { return h.audit().Total.Queued == 0 })
+	influx(t, db, "DROP SERIES FROM telemetry WHERE device = 'other'")
 	before := h.audit().Total
-	if before.Stored != roomReadings+1 || before.Duplicate != 1 || before.Quarantined != 1 {
+	if before.Stored != roomReadings+1 || before.Duplicate != 1 || before.Quarantined != 2 {
 		t.Fatalf("the account before: %+v", before)
 	}
 	deep := func(want int) string {
@@ -51,7 +71,7 @@ func TestAReplayFillsADatabaseThatWasLost(t *testing.T) {
 		return out
 	}
 	deep(0)
-	const all = "SELECT * FROM telemetry GROUP BY device"
+	const all = "SELECT Temp, RelH, L1, L2, Occ, Act, Door, Win, x FROM telemetry GROUP BY device"
 	had := influx(t, db, all)
 
 	influx(t, db, "DROP DATABASE telemetry")
@@ -64,7 +84,7 @@ func TestAReplayFillsADatabaseThatWasLost(t *testing.T) {
 			Written int
 			Passed  int `json:"passed_over"`
 		}
-		if err := json.Unmarshal([]byte(out), &r); err != nil || status != 0 || r.State != "done" || r.Written != before.Stored || r.Passed != 2 {
+		if err := json.Unmarshal([]byte(out), &r); err != nil || status != 0 || r.State != "done" || r.Written != before.Stored || r.Passed != 3 {
 			t.Fatalf("replay: status %d, %s %s %v", status, out, errs, err)
 		}
 		if got := influx(t, db, all); got != had {

@@ -17,6 +17,7 @@ import (
 const (
 	roomReadings = 15546
 	roomNodes    = 12
+	roomFields   = 8
 )
 
 func roomFiles(t *testing.T) []string {
@@ -128,6 +129,16 @@ func TestRealReadingsAreStoredOnceAndReadBackExactly(t *testing.T) {
 				h.call(http.MethodGet, "/api/v1/devices/"+node+"/telemetry?fields=Temp&fn=mean", nil, &answer)
 				if len(answer.Readings) != 1 || math.Abs(answer.Readings[0].Values["Temp"]-want) > 1e-9 {
 					t.Errorf("mean of %s = %v, want %v", node, answer.Readings, want)
+				}
+			}
+			if store == "embedded" {
+				if err := h.terminate(); err != nil {
+					t.Fatal(err)
+				}
+				each := float64(storedBytes(t, h.data)) / (roomReadings * roomFields)
+				t.Logf("%.2f bytes a value", each)
+				if each > 5 {
+					t.Errorf("a value of the real readings takes %.2f bytes, want at most 5", each)
 				}
 			}
 		})
