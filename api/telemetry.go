@@ -32,12 +32,18 @@ func (s *Server) registerTelemetry() {
 		OperationID: "post-telemetry", Method: http.MethodPost, Path: path, Tags: []string{"telemetry"}, DefaultStatus: http.StatusNoContent,
 		Summary: "A device posts readings",
 		Description: "With the device's own credentials (Bearer TOKEN, or Basic DEVICE:TOKEN). The body is one telemetry object as on the socket: values{}, " +
-			"or readings[] of {ts or age_ms, values{}}, or the values themselves. 204 says that it is durable.",
+			"or readings[] of {ts or age_ms, values{}}, or the values themselves, in JSON or CBOR; or a SenML pack (RFC 8428) in either. Content-Type says which. " +
+			"204 says that it is durable.",
 	}, s.postTelemetry)
 	// Documented after it was registered: huma would read and parse a body that it knows of, and this one is wire's.
 	s.api.OpenAPI().Paths[path].Post.RequestBody = &huma.RequestBody{
 		Required: true,
-		Content:  map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}}},
+		Content: map[string]*huma.MediaType{
+			"application/json":       {Schema: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}},
+			"application/cbor":       {Schema: &huma.Schema{Description: "The same object in CBOR (RFC 8949)"}},
+			"application/senml+json": {Schema: &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true}}},
+			"application/senml+cbor": {Schema: &huma.Schema{Description: "A pack in CBOR (RFC 8428 section 6)"}},
+		},
 	}
 }
 
@@ -47,9 +53,10 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMediaType(x.request.Header); err != nil {
+	dialect, problem := dialectOf(x.request.Header)
+	if problem != nil {
 		s.deps.Ingest.Refuse(id, reasonMediaType)
-		return nil, err
+		return nil, problem
 	}
 	scratch, _ := s.decode.Get().(*telemetryScratch)
 	defer func() {
@@ -63,7 +70,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 		}
 		return nil, err
 	}
-	if err := scratch.decoder.DecodePayload(scratch.body.Bytes(), &scratch.telemetry); err != nil {
+	if err := scratch.decoder.DecodePayloadAs(scratch.body.Bytes(), dialect, id, &scratch.telemetry); err != nil {
 		reason := wire.ReasonBadFrame
 		if known, ok := errors.AsType[*wire.Error](err); ok {
 			reason = known.Reason
@@ -105,24 +112,24 @@ func deviceUnauthorized(reason, detail string) *Problem {
 	return unauthorized(reason, detail).with("WWW-Authenticate", `Basic realm="telemetry hub", charset="UTF-8"`)
 }
 
-// checkMediaType refuses what is surely not JSON. What small clients send without a thought, such as curl -d's
-// form-urlencoded, is let through to the decoder, which is strict.
-func checkMediaType(h http.Header) *Problem {
+// dialectOf returns what the body is written in. What small clients send without a thought, such as curl -d's
+// form-urlencoded, goes to the decoder of JSON, which is strict.
+func dialectOf(h http.Header) (wire.Dialect, *Problem) {
 	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return newProblem(http.StatusUnsupportedMediaType, reasonMediaType, "Content-Encoding %s is not taken; send plain JSON", clip(encoding))
+		return wire.Dialect{}, newProblem(http.StatusUnsupportedMediaType, reasonMediaType, "Content-Encoding %s is not taken; send it uncompressed", clip(encoding))
 	}
 	given := h.Get("Content-Type")
 	if given == "" {
-		return nil
+		return wire.Dialect{}, nil
+	}
+	if dialect, ok := wire.DialectOfMediaType(given); ok {
+		return dialect, nil
 	}
 	media, _, err := mime.ParseMediaType(given)
-	switch {
-	case err != nil:
-	case media == "application/senml+json": // a pack is an array, of other meaning
-	case media == "application/json", media == "text/plain", media == "application/x-www-form-urlencoded", strings.HasSuffix(media, "+json"):
-		return nil
+	if err == nil && (media == "text/plain" || media == "application/x-www-form-urlencoded" || strings.HasSuffix(media, "+json") && !strings.Contains(media, "/sen")) {
+		return wire.Dialect{}, nil // not SenML's siblings (RFC 8428 section 12.3, RFC 8790), which are lists of other meaning
 	}
-	return newProblem(http.StatusUnsupportedMediaType, reasonMediaType, "Content-Type %s is not taken; send application/json", clip(given))
+	return wire.Dialect{}, newProblem(http.StatusUnsupportedMediaType, reasonMediaType, "Content-Type %s is not taken; send %s", clip(given), strings.Join(wire.MediaTypes(), ", "))
 }
 
 // readFrame reads a body of at most MaxFrame bytes within BodyTimeout.

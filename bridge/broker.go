@@ -270,7 +270,7 @@ func (b *Broker) take(c *client, m message) error {
 	case subjectState:
 		return &refusal{reason: ReasonState, code: codeImplementation, message: "reported state is not taken by this hub"}
 	case subjectResponse:
-		answer, err := s.decoder.DecodeAnswer(m.payload)
+		answer, err := s.decoder.DecodeAnswerAs(m.payload, wire.DialectOfPayload(m.payload))
 		if err != nil {
 			return unusable(err)
 		}
@@ -280,7 +280,7 @@ func (b *Broker) take(c *client, m message) error {
 		return nil
 	}
 	// Here the device is the other end: what it marks as retained is as new as any other message, so its age counts.
-	if r := s.decode(about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
+	if r := s.decode(device, about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
 		return r
 	}
 	return journalRefusal(b.hub.Sink.Commit(b.commits, c.device, &s.telemetry))

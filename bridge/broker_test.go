@@ -150,7 +150,9 @@ func TestBrokerRefusesWhatCannotBeUsedAndTakesTheNext(t *testing.T) {
 					code           byte
 				}{
 					{"devices/sensor-1/telemetry", `{"Temp":`, false, wire.ReasonBadJSON, 0x99},
-					{"devices/sensor-1/telemetry", `[1]`, false, wire.ReasonBadFrame, 0x99},
+					{"devices/sensor-1/telemetry", `"x"`, false, wire.ReasonBadFrame, 0x99},
+					{"devices/sensor-1/telemetry", `[1]`, false, wire.ReasonBadSenML, 0x99},
+					{"devices/sensor-1/telemetry", "\xa1\x61a", false, wire.ReasonBadCBOR, 0x99},
 					{"devices/sensor-1/telemetry", `{"Temp":21}`, true, bridge.ReasonRetained, 0x99},
 					{"devices/sensor-1/telemetry", `{"v":"` + strings.Repeat("x", wire.DefaultMaxFrame) + `"}`, false, wire.ReasonTooLarge, 0x95},
 					{"devices/sensor-1/telemetry", `{"values":{"Temp":21},"measurement":"` + tooMuch + `"}`, false, wire.ReasonTooLarge, 0x99},
@@ -172,10 +174,15 @@ func TestBrokerRefusesWhatCannotBeUsedAndTakesTheNext(t *testing.T) {
 				}
 				r.publish("devices/sensor-1/telemetry", `{"values":{"Temp":22},"ts":1458031648545}`, qos, true)
 				r.publish("devices/sensor-1/event", `{"name":"door","severity":"info","data":{"open":true}}`, 0, false)
+				r.publish("devices/sensor-1/telemetry", "\xa1\x64Temp\x17", 0, false)
+				r.publish("devices/sensor-1/telemetry", `[{"bn":"sensor-1:","n":"Temp","u":"Cel","v":24}]`, 0, false)
+				r.publish("devices/sensor-1/telemetry", "\x81\xa2\x00\x64Temp\x02\x18\x19", 0, false)
+				r.publish("devices/sensor-1/event", "\xa1\x64name\x64door", 0, false)
 				h.journal.wantRefused(t, refused...)
-				h.journal.wantDurable(t, entry{"sensor-1", "telemetry Temp=22"}, entry{"sensor-1", `event name="door" severity="info" data.open=true`})
-				if s := b.Stats(); s.Received != uint64(len(cases)+2) || s.Refused != uint64(len(cases)) {
-					t.Errorf("stats %+v, want %d received, %d refused", s, len(cases)+2, len(cases))
+				h.journal.wantDurable(t, entry{"sensor-1", "telemetry Temp=22"}, entry{"sensor-1", `event name="door" severity="info" data.open=true`},
+					entry{"sensor-1", "telemetry Temp=23"}, entry{"sensor-1", "telemetry Temp=24"}, entry{"sensor-1", "telemetry Temp=25"}, entry{"sensor-1", `event name="door" severity="info"`})
+				if s := b.Stats(); s.Received != uint64(len(cases)+6) || s.Refused != uint64(len(cases)) {
+					t.Errorf("stats %+v, want %d received, %d refused", s, len(cases)+6, len(cases))
 				}
 			})
 		}

@@ -54,14 +54,16 @@ func checkSize(m message, limit int) *refusal {
 	}
 }
 
-// decode reads a telemetry or event payload into s.telemetry. A retained message is not new: a reading in it needs a time
-// of its own, of the kind that clockOK accepts.
-func (s *scratch) decode(about subject, m message, clockOK func(wire.Clock) bool) *refusal {
+// decode reads a telemetry or event payload of device into s.telemetry, in whatever dialect it is: 3.1.1 has no word for
+// that, and the first byte tells. A retained message is not new: a reading in it needs a time of its own, of the kind
+// that clockOK accepts.
+func (s *scratch) decode(device string, about subject, m message, clockOK func(wire.Clock) bool) *refusal {
 	var err error
+	dialect := wire.DialectOfPayload(m.payload)
 	if about == subjectEvent {
-		err = s.decoder.DecodeEvent(m.payload, &s.telemetry)
+		err = s.decoder.DecodeEventAs(m.payload, dialect, &s.telemetry)
 	} else {
-		err = s.decoder.DecodePayload(m.payload, &s.telemetry)
+		err = s.decoder.DecodePayloadAs(m.payload, dialect, device, &s.telemetry)
 	}
 	if err != nil {
 		return unusable(err)

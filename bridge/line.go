@@ -196,7 +196,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return l.takeAnswer(s, in, device, m)
 	}
 	// The broker marks as retained what it kept from some time before: its age when it was sent says nothing now.
-	if r := s.decode(about, m, func(k wire.Clock) bool { return k == wire.ClockGiven }); r != nil {
+	if r := s.decode(device, about, m, func(k wire.Clock) bool { return k == wire.ClockGiven }); r != nil {
 		return l.refuse(in, device, r)
 	}
 	if !m.retained { // a retained message is no sign of life
@@ -216,7 +216,7 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 	if m.retained {
 		return l.refuse(in, device, &refusal{reason: ReasonRetained, message: "an answer is not retained"})
 	}
-	answer, err := s.decoder.DecodeAnswer(m.payload)
+	answer, err := s.decoder.DecodeAnswerAs(m.payload, wire.DialectOfPayload(m.payload))
 	if err != nil {
 		return l.refuse(in, device, unusable(err))
 	}

@@ -21,6 +21,7 @@ type conn struct {
 	// Fixed once it runs.
 	hub     *Connector
 	device  string
+	dialect wire.Dialect // as negotiated
 	ws      *websocket.Conn
 	session *Session
 
@@ -46,6 +47,7 @@ type conn struct {
 // scratch is what a reader needs while it handles a frame, and only then: an idle connection holds none.
 type scratch struct {
 	frame     []byte
+	dialect   wire.Dialect // of the frame
 	decoder   wire.Decoder
 	telemetry wire.Telemetry
 }
@@ -55,8 +57,8 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // keptFrame bounds the frame buffer that a scratch keeps, in bytes.
 const keptFrame = 128 << 10
 
-func newConn(hub *Connector, device string, ws *websocket.Conn) *conn {
-	n := &conn{hub: hub, device: device, ws: ws, pingAfter: pingJitter()}
+func newConn(hub *Connector, device string, dialect wire.Dialect, ws *websocket.Conn) *conn {
+	n := &conn{hub: hub, device: device, dialect: dialect, ws: ws, pingAfter: pingJitter()}
 	n.keepalive.Store(int64(hub.cfg.Keepalive))
 	n.out.init(n)
 	n.acks.conn = n
@@ -120,9 +122,9 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(n.hub.cfg.MaxFrame), Value: size,
 			Message: fmt.Sprintf("a frame of %d bytes is larger than max_frame, %d; it was read past", size, n.hub.cfg.MaxFrame),
 		})
-	case kind == websocket.BinaryMessage:
-		n.refuse(nil, &wire.Error{Code: wire.CodeInvalidRequest, Reason: wire.ReasonBinary, Message: "binary frames are CBOR, which this subprotocol does not speak; send JSON as text"})
 	default:
+		// Whatever was negotiated: that says what the hub writes, and whether lists are SenML packs.
+		s.dialect = wire.Dialect{CBOR: kind == websocket.BinaryMessage, SenML: n.dialect.SenML}
 		n.handle(s)
 	}
 	n.waitOutbox()

@@ -182,9 +182,12 @@ func TestSubprotocol(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{"ours", []string{"hub.v1+json"}, "hub.v1+json"},
-		{"first that is ours", []string{"mqtt, hub.v1+json, senml+json"}, "hub.v1+json"},
-		{"in several lines", []string{"mqtt", "hub.v1+json"}, "hub.v1+json"},
-		{"only unknown", []string{"mqtt, senml+json"}, "-"},
+		{"first that is ours", []string{"chat, hub.v1+json, senml+json"}, "hub.v1+json"},
+		{"in the client's order", []string{"senml+cbor, hub.v1+json, hub.v1+cbor"}, "senml+cbor"},
+		{"cbor", []string{"hub.v1+cbor"}, "hub.v1+cbor"},
+		{"senml", []string{"hub.v2+json", "senml+json"}, "senml+json"},
+		{"in several lines", []string{"chat", "hub.v1+json"}, "hub.v1+json"},
+		{"only unknown", []string{"chat, senml"}, "-"},
 		{"another case", []string{"HUB.V1+JSON"}, "-"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -217,12 +220,12 @@ func TestSubprotocol(t *testing.T) {
 func TestOnlyUnknownSubprotocolsNamesOurs(t *testing.T) {
 	h := newHub(t)
 	header := bearer(h.tokens["d1"])
-	header.Set("Sec-WebSocket-Protocol", "mqtt")
+	header.Set("Sec-WebSocket-Protocol", "chat")
 	conn := h.listener.dial()
 	defer conn.Close()
 	_, resp, _ := upgrade(conn, "/connect", header)
 	body, _ := io.ReadAll(resp.Body)
-	if !strings.Contains(string(body), "hub.v1+json") || !strings.Contains(string(body), "mqtt") {
+	if !strings.Contains(string(body), "hub.v1+json, hub.v1+cbor, senml+json, senml+cbor") || !strings.Contains(string(body), "chat") {
 		t.Errorf("body %s names not both what was offered and what is spoken", body)
 	}
 }

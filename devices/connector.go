@@ -44,9 +44,6 @@ const (
 	maxKeepalive = 15 * time.Minute
 )
 
-// subprotocols are those that the hub speaks, the default first.
-var subprotocols = [...]string{"hub.v1+json"}
-
 // Connector turns requests to /connect into sessions over WebSocket.
 type Connector struct {
 	cfg      Config
@@ -97,8 +94,9 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		no = checkUpgrade(w, r)
 	}
 	var protocol string
+	var dialect wire.Dialect
 	if no == nil {
-		protocol, no = chooseSubprotocol(offered(r))
+		protocol, dialect, no = chooseSubprotocol(offered(r))
 	}
 	if no == nil {
 		no = c.checkOpen(w)
@@ -118,7 +116,7 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.log.Info("upgrade failed", "device", device.ID, "remote", r.RemoteAddr, "err", err)
 		return
 	}
-	c.start(device, ws, r.RemoteAddr)
+	c.start(device, dialect, ws, r.RemoteAddr)
 }
 
 // refuse counts a request that is not let in. Anybody can make such requests: they are no lines in the log.
@@ -185,18 +183,16 @@ func offered(r *http.Request) (all []string) {
 
 // chooseSubprotocol takes the first that the client offers and the hub speaks. (gorilla's own choice is in the
 // server's order.) Without an offer it is the default, and no header says so.
-func chooseSubprotocol(offered []string) (string, *refusal) {
+func chooseSubprotocol(offered []string) (string, wire.Dialect, *refusal) {
 	if len(offered) == 0 {
-		return "", nil
+		return "", wire.Dialect{}, nil
 	}
 	for _, o := range offered {
-		for _, ours := range subprotocols {
-			if o == ours {
-				return o, nil
-			}
+		if dialect, ok := wire.DialectOfSubprotocol(o); ok {
+			return o, dialect, nil
 		}
 	}
-	return "", &refusal{http.StatusBadRequest, "subprotocol", fmt.Sprintf("the hub speaks %s; offered was %s", strings.Join(subprotocols[:], ", "), strings.Join(offered, ", "))}
+	return "", wire.Dialect{}, &refusal{http.StatusBadRequest, "subprotocol", fmt.Sprintf("the hub speaks %s; offered was %s", strings.Join(wire.Subprotocols(), ", "), strings.Join(offered, ", "))}
 }
 
 // write answers with application/problem+json (RFC 9457).
@@ -213,8 +209,8 @@ func (n *refusal) write(w http.ResponseWriter) {
 }
 
 // start attaches the session and runs the connection.
-func (c *Connector) start(device Device, ws *websocket.Conn, remote string) {
-	n := newConn(c, device.ID, ws)
+func (c *Connector) start(device Device, dialect wire.Dialect, ws *websocket.Conn, remote string) {
+	n := newConn(c, device.ID, dialect, ws)
 	c.mu.Lock()
 	if c.stopping { // since it was asked, before the upgrade
 		c.mu.Unlock()

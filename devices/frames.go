@@ -10,7 +10,7 @@ import (
 
 // handle does what the frame in s says. It is the one place where methods are named.
 func (n *conn) handle(s *scratch) {
-	f, err := s.decoder.DecodeFrame(s.frame)
+	f, err := s.decoder.Decode(s.frame, s.dialect)
 	if err != nil {
 		n.refuseErr(f.ID, err)
 		return
@@ -18,6 +18,11 @@ func (n *conn) handle(s *scratch) {
 	switch f.Kind {
 	case wire.KindTelemetry:
 		err = s.decoder.DecodeBare(f.Params, &s.telemetry)
+		if err == nil {
+			n.take(s, nil)
+		}
+	case wire.KindPack:
+		err = s.decoder.DecodePack(f.Params, n.device, &s.telemetry)
 		if err == nil {
 			n.take(s, nil)
 		}
@@ -44,7 +49,7 @@ func (n *conn) call(s *scratch, f wire.Frame) error {
 		n.take(s, f.ID)
 		return nil
 	case "event":
-		if err := s.decoder.DecodeEvent(f.Params, &s.telemetry); err != nil {
+		if err := s.decoder.DecodeEventParams(f.Params, &s.telemetry); err != nil {
 			return err
 		}
 		n.take(s, f.ID)

@@ -69,20 +69,6 @@ func TestBadFrames(t *testing.T) {
 	}
 }
 
-func TestBinaryFrame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t)
-		d := h.dial("d1")
-		if err := d.ws.WriteMessage(websocket.BinaryMessage, []byte(`{"T":1}`)); err != nil {
-			t.Fatal(err)
-		}
-		d.wantError("null", -32600, "binary_not_supported")
-		d.send(`{"id":2,"method":"telemetry","params":{"values":{"T":1}}}`)
-		d.want(result("2"))
-		wantLines(t, h.sink.refusals(), "d1 binary_not_supported")
-	})
-}
-
 func TestFrameOverMaxFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)

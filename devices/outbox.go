@@ -67,14 +67,33 @@ func (o *outbox) add(add func(dst []byte) []byte) {
 	if o.closing {
 		return
 	}
-	o.frames = add(o.frames)
+	from := len(o.frames)
+	o.frames = o.encode(add(o.frames), from)
 	o.ends = append(o.ends, len(o.frames))
 	o.kick()
 }
 
+// addEncoded adds a frame that was encoded before, as its size had to be known. It needs mu.
+func (o *outbox) addEncoded(frame []byte) {
+	o.frames = append(o.frames, frame...)
+	o.ends = append(o.ends, len(o.frames))
+	o.kick()
+}
+
+// encode rewrites the JSON text after from in the negotiated encoding. All that the hub says is made as JSON, and
+// becomes CBOR here and nowhere else.
+func (o *outbox) encode(frames []byte, from int) []byte {
+	if !o.conn.dialect.CBOR {
+		return frames
+	}
+	to := len(frames)
+	frames = wire.AppendCBOR(frames, frames[from:to])
+	return append(frames[:from], frames[to:]...)
+}
+
 // command adds a command, or holds it until the device is ready.
 func (o *outbox) command(cmd wire.Command) error {
-	frame := wire.AppendCommand(nil, cmd)
+	frame := o.encode(wire.AppendCommand(nil, cmd), 0)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	waiting := len(o.frames)
@@ -91,7 +110,7 @@ func (o *outbox) command(cmd wire.Command) error {
 		return err
 	}
 	if o.open {
-		o.add(func(dst []byte) []byte { return append(dst, frame...) })
+		o.addEncoded(frame)
 	} else {
 		o.held = append(o.held, cmd)
 	}
@@ -125,12 +144,12 @@ func (o *outbox) ready() {
 			expired = append(expired, cmd.ID)
 			continue
 		}
-		frame := wire.AppendCommand(nil, cmd)
+		frame := o.encode(wire.AppendCommand(nil, cmd), 0)
 		if err := o.tooLarge(frame); err != nil {
 			refused = append(refused, refusedAnswer(cmd.ID, err))
 			continue
 		}
-		o.add(func(dst []byte) []byte { return append(dst, frame...) })
+		o.addEncoded(frame)
 	}
 	o.held = nil
 	o.mu.Unlock()
@@ -259,13 +278,17 @@ func (o *outbox) write(frames []byte, ends []int, ping bool, pong []byte) error 
 			return err
 		}
 	}
+	kind := websocket.TextMessage
+	if o.conn.dialect.CBOR {
+		kind = websocket.BinaryMessage
+	}
 	from := 0
 	for _, end := range ends {
 		// Of each frame: a device on a slow line reads, if slowly.
 		if err := ws.SetWriteDeadline(time.Now().Add(o.conn.hub.cfg.WriteTimeout)); err != nil {
 			return err
 		}
-		if err := ws.WriteMessage(websocket.TextMessage, frames[from:end]); err != nil {
+		if err := ws.WriteMessage(kind, frames[from:end]); err != nil {
 			return err
 		}
 		from = end

@@ -7,8 +7,8 @@ import (
 
 // JSON-RPC 2.0 error codes (section 5.1), and the hub's own from -32000 down.
 const (
-	CodeParse          = -32700 // not JSON
-	CodeInvalidRequest = -32600 // JSON, but not a frame
+	CodeParse          = -32700 // not JSON, or not CBOR
+	CodeInvalidRequest = -32600 // JSON or CBOR, but not a frame
 	CodeMethodNotFound = -32601
 	CodeInvalidParams  = -32602
 	CodeInternal       = -32603
@@ -19,9 +19,10 @@ const (
 // Reasons, as they stand in data.reason of errors, in notices, in the audit and in metrics.
 const (
 	ReasonBadJSON       = "bad_json"
+	ReasonBadCBOR       = "bad_cbor"
+	ReasonBadSenML      = "bad_senml"
 	ReasonBadUTF8       = "bad_utf8"
 	ReasonBadFrame      = "bad_frame"
-	ReasonBinary        = "binary_not_supported"
 	ReasonUnknownMethod = "unknown_method"
 	ReasonBadParams     = "bad_params"
 	ReasonTooLarge      = "frame_too_large"

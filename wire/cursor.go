@@ -60,8 +60,9 @@ func jsonError(data []byte, err error) *Error {
 	return e
 }
 
-// cursor walks JSON text that a checker has passed; on any other text its results are undefined, though it never
-// reads outside of it, never stands still, and finds no value empty.
+// cursor walks JSON text that a checker has passed, or that a transcoder has written, with its words that are not
+// JSON's; on any other text its results are undefined, though it never reads outside of it, never stands still, and
+// finds no value empty.
 type cursor struct {
 	text []byte
 	at   int
@@ -131,31 +132,38 @@ func (c *cursor) value() []byte {
 	case '"':
 		return c.quoted()
 	case '{', '[':
-		from, depth := c.at, 0
-		for c.at < len(c.text) {
-			switch c.text[c.at] {
-			case '"':
-				c.quoted()
-				continue
-			case '{', '[':
-				depth++
-			case '}', ']':
-				depth--
-			}
-			c.at++
-			if depth == 0 {
-				return c.text[from:c.at]
-			}
-		}
-		return c.text[from:]
+		return c.bracketed(c.at)
 	}
 	from := c.at
 	for c.at < len(c.text) {
 		switch c.text[c.at] {
 		case ',', '}', ']', ' ', '\t', '\r', '\n':
 			return c.text[from:c.at]
+		case '(': // the content of a tag
+			return c.bracketed(from)
 		}
 		c.at++
+	}
+	return c.text[from:]
+}
+
+// bracketed steps over a bracket and all within it, and returns the text since from.
+func (c *cursor) bracketed(from int) []byte {
+	depth := 0
+	for c.at < len(c.text) {
+		switch c.text[c.at] {
+		case '"':
+			c.quoted()
+			continue
+		case '{', '[', '(':
+			depth++
+		case '}', ']', ')':
+			depth--
+		}
+		c.at++
+		if depth == 0 {
+			return c.text[from:c.at]
+		}
 	}
 	return c.text[from:]
 }

@@ -15,6 +15,7 @@ const (
 	MaxFrameID     = 128        // bytes of a JSON-RPC id as it stands in the frame
 	MaxMeasurement = 128        // bytes of a measurement's name
 	MaxFieldName   = 256        // bytes of a field's name, joined by dots
+	MaxUnit        = 64         // bytes of a unit's symbol
 	MaxString      = 64<<10 - 1 // bytes of a string value; what InfluxDB's string fields hold
 	MaxFields      = 512        // fields of one reading
 	MaxReadings    = 10_000     // readings of one frame

@@ -80,18 +80,28 @@ func DecodeHello(params []byte) (Hello, error) {
 // EventMeasurement is where events are stored.
 const EventMeasurement = "event"
 
-// DecodeEvent decodes an event's params into one reading of the measurement "event" with the fields name, severity
-// and data.*. The error is of type [*Error].
+// DecodeEvent decodes an event of JSON that came by itself, as [Decoder.DecodeEventParams] does.
 func (d *Decoder) DecodeEvent(data []byte, t *Telemetry) error {
-	t.Reset()
+	return d.DecodeEventAs(data, Dialect{}, t)
+}
+
+// DecodeEventAs decodes an event that came by itself, as MQTT bears it. The error is of type [*Error].
+func (d *Decoder) DecodeEventAs(data []byte, as Dialect, t *Telemetry) error {
 	if len(data) == 0 {
-		return badParams("event needs params{} with name")
+		return d.DecodeEventParams(nil, t)
 	}
-	params, e := d.check(data)
+	params, e := d.open(data, as)
 	if e != nil {
 		return e
 	}
-	if params[0] != '{' {
+	return d.DecodeEventParams(params, t)
+}
+
+// DecodeEventParams decodes an event's params, which a decoder has passed, into one reading of the measurement "event"
+// with the fields name, severity and data.*. The error is of type [*Error].
+func (d *Decoder) DecodeEventParams(params []byte, t *Telemetry) error {
+	t.Reset()
+	if len(params) == 0 || params[0] != '{' {
 		return badParams("event needs params{} with name")
 	}
 	var name, severity, content []byte
@@ -159,9 +169,12 @@ func (f Frame) Answer() (Answer, error) {
 	return a, nil
 }
 
-// DecodeAnswer decodes an answer that came by itself, as MQTT bears it. The error is of type [*Error].
-func (d *Decoder) DecodeAnswer(data []byte) (Answer, error) {
-	f, err := d.DecodeFrame(data)
+// DecodeAnswer decodes an answer of JSON that came by itself, as [Decoder.DecodeAnswerAs] does.
+func (d *Decoder) DecodeAnswer(data []byte) (Answer, error) { return d.DecodeAnswerAs(data, Dialect{}) }
+
+// DecodeAnswerAs decodes an answer that came by itself, as MQTT bears it. The error is of type [*Error].
+func (d *Decoder) DecodeAnswerAs(data []byte, as Dialect) (Answer, error) {
+	f, err := d.Decode(data, as)
 	if err != nil {
 		return Answer{}, err
 	}

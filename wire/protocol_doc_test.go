@@ -7,7 +7,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +32,7 @@ func examples(t *testing.T, mark string) map[int]string {
 	for n := 1; lines.Scan(); n++ {
 		switch line := lines.Text(); {
 		case strings.HasPrefix(line, "```"):
-			inside = line == "```json "+mark
+			inside = line == "```"+mark
 		case inside:
 			found[n] = line
 		}
@@ -54,7 +56,7 @@ func wantSound(t *testing.T, out *wire.Telemetry) {
 // A device's author copies the page's frames: each must be what the hub takes.
 func TestProtocolPageFramesOfDevices(t *testing.T) {
 	seen := map[string]bool{}
-	for line, text := range examples(t, "device→hub") {
+	for line, text := range examples(t, "json device→hub") {
 		t.Run(fmt.Sprint("line ", line), func(t *testing.T) {
 			var d wire.Decoder
 			var out wire.Telemetry
@@ -95,7 +97,7 @@ func TestProtocolPageFramesOfDevices(t *testing.T) {
 }
 
 func TestProtocolPagePayloads(t *testing.T) {
-	for line, text := range examples(t, "payload") {
+	for line, text := range examples(t, "json payload") {
 		var d wire.Decoder
 		var out wire.Telemetry
 		var err error
@@ -114,9 +116,29 @@ func TestProtocolPagePayloads(t *testing.T) {
 	}
 }
 
+func TestProtocolPageDialects(t *testing.T) {
+	lines := examples(t, "cbor device→hub")
+	var text strings.Builder
+	for _, line := range slices.Sorted(maps.Keys(lines)) {
+		text.WriteString(lines[line] + "\n")
+	}
+	var d wire.Decoder
+	var out wire.Telemetry
+	const want = `boot=k3Jx0aQ9 seq=42 [ts=1458031648545 Temp=20.48]`
+	if err := decodeAs(&d, &out, fromHex(t, text.String()), asCBOR); err != nil || show(&out) != want {
+		t.Errorf("the example in CBOR is %s, %v", show(&out), err)
+	}
+	for line, text := range examples(t, "json senml") {
+		if err := decodeAs(&d, &out, []byte(text), asSenML); err != nil || strings.Contains(show(&out), goldenDevice) {
+			t.Errorf("line %d: %s, %v", line, show(&out), err)
+		}
+		wantSound(t, &out)
+	}
+}
+
 // What the page shows of the hub has no member that the hub does not write.
 func TestProtocolPageFramesOfTheHub(t *testing.T) {
-	for line, text := range examples(t, "hub→device") {
+	for line, text := range examples(t, "json hub→device") {
 		var frame struct {
 			Version string `json:"jsonrpc"`
 			ID      any    `json:"id"`
@@ -186,7 +208,7 @@ func TestProtocolPageNamesEverything(t *testing.T) {
 	}
 	for _, limit := range []int{
 		wire.DefaultMaxFrame, wire.HardMaxFrame, wire.MaxDeviceID, wire.MaxSeq, wire.MaxBoot, wire.MaxMethod, wire.MaxFrameID, wire.MaxMeasurement,
-		wire.MaxFieldName, wire.MaxString, wire.MaxFields, wire.MaxReadings, wire.MaxDepth,
+		wire.MaxFieldName, wire.MaxString, wire.MaxFields, wire.MaxReadings, wire.MaxDepth, wire.MaxUnit, wire.MaxNesting,
 	} {
 		if !strings.Contains(page, fmt.Sprint(" ", limit)) {
 			t.Errorf("the page does not say %d", limit)

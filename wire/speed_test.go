@@ -30,28 +30,42 @@ var speedFrames = []struct{ name, text string }{
 	{"a bad reading", `{"method":"telemetry","params":{"seq":1,"readings":[{"values":{"a":1}},{"values":{"a":[1]}},7,{"values":{}}]}}`},
 }
 
-func decode(d *wire.Decoder, out *wire.Telemetry, data []byte) error {
-	f, err := d.DecodeFrame(data)
-	if err != nil {
-		return err
+// fourFieldsSenML is the same in SenML; a pack bears no number.
+const fourFieldsSenML = `[{"bn":"10e2073a01080063:","bt":1458031648.545,"n":"Temp","u":"Cel","v":20.48},{"n":"RH","u":"%RH","v":42.332},{"n":"Light1","v":185.71},{"n":"Light2","v":492.2}]`
+
+// speedFrame is a message in one dialect.
+type speedFrame struct {
+	name    string
+	dialect wire.Dialect
+	data    []byte
+}
+
+// allSpeedFrames are those of JSON, and the same in the other dialects.
+func allSpeedFrames(t testing.TB) (all []speedFrame) {
+	for _, frame := range speedFrames {
+		all = append(all, speedFrame{frame.name, wire.Dialect{}, []byte(frame.text)}, speedFrame{frame.name + " cbor", asCBOR, toCBOR(t, []byte(frame.text))})
 	}
-	if f.Kind == wire.KindTelemetry {
-		return d.DecodeBare(f.Params, out)
+	labels := []byte(fourFieldsSenML)
+	for label, number := range map[string]string{"bn": "21", "bt": "22", "n": "00", "u": "01", "v": "02"} {
+		labels = bytes.ReplaceAll(labels, []byte(`"`+label+`":`), []byte(`"#`+number+`":`))
 	}
-	return d.DecodeTelemetry(f.Params, out)
+	pack := wire.AppendCBOR(nil, labels)
+	for _, number := range []string{"00", "01", "02", "21", "22"} {
+		pack = bytes.ReplaceAll(pack, append([]byte{0x63}, "#"+number...), fromHex(t, number))
+	}
+	return append(all, speedFrame{"senml", asSenML, []byte(fourFieldsSenML)}, speedFrame{"senml cbor", asSenMLCBOR, pack})
 }
 
 // Thousands of devices send at once: what each message allocates, the collector pays for.
 func TestDecodingAllocatesNothing(t *testing.T) {
-	for _, frame := range speedFrames {
+	for _, frame := range allSpeedFrames(t) {
 		if strings.Contains(frame.name, "nesting") {
 			continue // a name with a dot beside a nested object takes a map
 		}
 		var d wire.Decoder
 		var out wire.Telemetry
-		data := []byte(frame.text)
 		if got := testing.AllocsPerRun(200, func() {
-			if err := decode(&d, &out, data); err != nil {
+			if err := decodeAs(&d, &out, frame.data, frame.dialect); err != nil {
 				t.Fatal(err)
 			}
 		}); got != 0 {
@@ -68,6 +82,8 @@ func TestEncodingAllocatesNothing(t *testing.T) {
 		dst = wire.AppendAckCount(dst[:0], 7)
 		dst = wire.AppendResult(dst[:0], []byte("17"), []byte("{}"))
 		dst = wire.AppendError(dst[:0], []byte("17"), refusal)
+		json := len(dst)
+		dst = wire.AppendCBOR(dst, dst[:json])
 	}); got != 0 {
 		t.Errorf("%v allocations", got)
 	}
@@ -104,19 +120,28 @@ func TestDecodingTakesNoMoreMemoryThanTheFrameIsLong(t *testing.T) {
 		if took := (after.TotalAlloc - before.TotalAlloc) / uint64(len(data)); took > 200 {
 			t.Errorf("%s: %d bytes of memory for each byte of the frame", name, took)
 		}
+		// In CBOR each is of half the size, and it is rewritten.
+		data = wire.AppendCBOR(nil, data)
+		var fresh wire.Decoder
+		var into wire.Telemetry
+		runtime.ReadMemStats(&before)
+		_ = fresh.DecodePayloadAs(data, asCBOR, "", &into) // nested too deeply, some of them
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) / uint64(len(data)); took > 500 {
+			t.Errorf("%s: %d bytes of memory for each byte of the frame in CBOR", name, took)
+		}
 	}
 }
 
 func BenchmarkDecode(b *testing.B) {
-	for _, frame := range speedFrames {
+	for _, frame := range allSpeedFrames(b) {
 		b.Run(strings.ReplaceAll(frame.name, " ", "_"), func(b *testing.B) {
-			data := []byte(frame.text)
 			var d wire.Decoder
 			var out wire.Telemetry
-			b.SetBytes(int64(len(data)))
+			b.SetBytes(int64(len(frame.data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := decode(&d, &out, data); err != nil {
+				if err := decodeAs(&d, &out, frame.data, frame.dialect); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -38,11 +38,14 @@ type Field struct {
 // Reading is what a device measured at one time: a set of fields that is stored whole or quarantined whole.
 type Reading struct {
 	Fields []Field
-	Raw    []byte // its JSON text, as received
+	Raw    []byte // its text: JSON as received, or what was received rewritten
 	Flaw   string // the reason why it cannot be stored, "" when it can
 	Time   int64
 	Clock  Clock
 }
+
+// Unit says in which unit (RFC 8428 section 12.1) the values of a field are.
+type Unit struct{ Field, Symbol []byte }
 
 // Telemetry is the content of one telemetry message. Its byte slices are views that live until the decoder's next
 // call. Reading number i has the number Seq+i; Seq is 0 where the device numbers nothing.
@@ -51,6 +54,7 @@ type Telemetry struct {
 	Boot        []byte // nil: what hello said
 	Seq         uint64
 	Readings    []Reading
+	Units       []Unit // what the frame says of its fields' units
 
 	fields []Field
 	text   []byte
@@ -60,21 +64,28 @@ type Telemetry struct {
 
 // Reset empties t and keeps its memory.
 func (t *Telemetry) Reset() {
-	t.Measurement, t.Boot, t.Seq = nil, nil, 0
+	t.Measurement, t.Boot, t.Seq, t.Units = nil, nil, 0, t.Units[:0]
 	t.Readings, t.fields, t.text = t.Readings[:0], t.fields[:0], t.text[:0]
 }
 
-// DecodePayload decodes one telemetry object as MQTT and HTTP bear it: with values or readings it is a telemetry's
-// params, else it is the values themselves. The error is of type [*Error].
+// DecodePayload decodes one telemetry object of JSON, as [Decoder.DecodePayloadAs] does.
 func (d *Decoder) DecodePayload(data []byte, t *Telemetry) error {
-	text, e := d.check(data)
-	if e != nil {
+	return d.DecodePayloadAs(data, Dialect{}, "", t)
+}
+
+// DecodePayloadAs decodes one telemetry object as MQTT and HTTP bear it: with values or readings it is a telemetry's
+// params, else it is the values themselves; or a SenML pack of device. The error is of type [*Error].
+func (d *Decoder) DecodePayloadAs(data []byte, as Dialect, device string, t *Telemetry) error {
+	text, e := d.open(data, as)
+	switch {
+	case e != nil:
 		return e
+	case text[0] == '{':
+		return d.DecodeBare(text, t)
+	case text[0] == '[' && as.SenML:
+		return d.DecodePack(text, device, t)
 	}
-	if text[0] != '{' {
-		return badFrame("telemetry is an object of values, or of readings[]")
-	}
-	return d.DecodeBare(text, t)
+	return badFrame("telemetry is an object of values, or of readings[]")
 }
 
 // DecodeBare decodes an object that a decoder has passed: a telemetry's params or the values themselves.
@@ -233,6 +244,14 @@ func (t *Telemetry) add(values, raw []byte, clock Clock, at int64, flaw string) 
 	t.Readings = append(t.Readings, r)
 }
 
+// tagged returns the tag and the content of a value that a transcoder has written, -1 if it has none.
+func tagged(value []byte) (tag int, content []byte) {
+	if len(value) > 3 && value[1] == '(' {
+		return int(value[0] - '0'), value[2 : len(value)-1]
+	}
+	return -1, value
+}
+
 // farTime bounds what is called a time at all: some 31,000 years in ms.
 const farTime = 1e15
 
@@ -242,12 +261,19 @@ func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, 
 		age, err := strconv.ParseFloat(string(value), 64)
 		switch {
 		case clock == ClockGiven:
-		case err != nil || age < 0 || age > farTime:
+		case err != nil || !(age >= 0 && age <= farTime): // NaN is neither
 			flaw = ReasonBadTime
 		default:
 			clock, at = ClockAge, int64(math.Round(age))
 		}
 		return clock, at, flaw
+	}
+	unit := 1.0
+	switch tag, content := tagged(value); {
+	case tag == tagTimeText && content[0] == '"':
+		value = content
+	case tag == tagTimeSeconds:
+		value, unit = content, 1000
 	}
 	if value[0] == '"' {
 		text, _ := unquote(nil, value)
@@ -258,7 +284,7 @@ func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, 
 		return ClockGiven, when.UnixMilli(), ""
 	}
 	ms, err := strconv.ParseFloat(string(value), 64)
-	if err != nil || math.Abs(ms) > farTime {
+	if ms *= unit; err != nil || !(math.Abs(ms) <= farTime) {
 		return clock, at, ReasonBadTime
 	}
 	return ClockGiven, int64(math.Round(ms)), ""

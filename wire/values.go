@@ -2,6 +2,8 @@ package wire
 
 import (
 	"bytes"
+	"errors"
+	"math"
 	"strconv"
 )
 
@@ -95,8 +97,11 @@ func (t *Telemetry) decodeValue(f *Field, value []byte) (flaw string) {
 	default:
 		f.Kind = Float
 		n, err := strconv.ParseFloat(string(value), 64)
-		if err != nil {
-			return ReasonNumberRange // the text is a JSON number, so it can only be too large
+		if errors.Is(err, strconv.ErrSyntax) {
+			return ReasonBadValue // bytes, a tag, a simple value: only CBOR has them
+		}
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return ReasonNumberRange
 		}
 		f.Number = n
 	}

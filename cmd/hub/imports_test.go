@@ -64,6 +64,7 @@ func moduleHomes() map[string][]string {
 		"go.yaml.in/yaml/v4":                          {"cmd/hub"},
 		"github.com/santhosh-tekuri/jsonschema/v6":    {"catalogue"},
 		"github.com/go-json-experiment/json":          {"wire", "devices"},
+		"github.com/fxamacker/cbor/v2":                {"cmd/device-sim"}, // and tests
 		"github.com/HdrHistogram/hdrhistogram-go":     {"cmd/device-sim", "bench"},
 		"github.com/hanwen/go-fuse/v2":                {"torture"},
 		"github.com/schollz/progressbar/v3":           {"cmd/device-sim"},
