@@ -38,6 +38,8 @@ type Sessions interface {
 	Presence(device string) devices.Presence
 	Kick(device string, code int, reason string) bool
 	Forget(device string) // what is known of a device that was deleted
+	LearnUnits(device string, units []wire.Unit)
+	Units(device string) map[string]string // by field, as the device said
 }
 
 // Commands is the command ledger; commands.Service is one.

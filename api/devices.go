@@ -33,6 +33,7 @@ type Device struct {
 	Model          string            `json:"model,omitempty"`
 	Methods        []string          `json:"methods,omitempty" doc:"What its last hello announced that it does; {id}/methods also says what its type knows"`
 	ClockOffsetMs  *int64            `json:"clock_offset_ms,omitempty" doc:"How far the device's clock is ahead of the hub's (negative: behind), from the time in its last hello; readings are not moved by it"`
+	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
 
@@ -43,6 +44,7 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
+		Units: s.deps.Sessions.Units(d.ID),
 	}
 	if !p.ClockAt.IsZero() {
 		v.ClockOffsetMs = &p.ClockOffsetMs

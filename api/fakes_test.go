@@ -25,6 +25,7 @@ type fakeHub struct {
 	devices  map[string]devices.Device
 	keys     map[string]string // a device's token, by id
 	presence map[string]devices.Presence
+	units    map[string]string
 	latest   map[string]map[string]api.Value
 	latestBy []time.Time // the deadlines of those who asked for latest
 
@@ -213,6 +214,20 @@ func (f fakeSessions) Forget(device string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.presence, device)
+}
+
+func (f fakeSessions) LearnUnits(device string, units []wire.Unit) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, u := range units {
+		f.units = map[string]string{string(u.Field): string(u.Symbol)}
+	}
+}
+
+func (f fakeSessions) Units(string) map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.units
 }
 
 type fakeCommands struct{ *fakeHub }

@@ -47,7 +47,8 @@ type latestInput struct {
 // AgedValue is a value and how old it is.
 type AgedValue struct {
 	Value
-	AgeMs int64 `json:"age_ms" doc:"Below zero when the device's clock is ahead"`
+	AgeMs int64  `json:"age_ms" doc:"Below zero when the device's clock is ahead"`
+	Unit  string `json:"unit,omitempty" doc:"As the device last said it in SenML"`
 }
 
 type latestOutput struct {
@@ -155,6 +156,7 @@ func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, er
 		s.log.WarnContext(ctx, "latest values without the store", "device", in.ID, "error", err)
 	}
 	now := s.cfg.Now().UnixMilli()
+	units := s.deps.Sessions.Units(in.ID)
 	out := &latestOutput{}
 	out.Body.Device = in.ID
 	out.Body.Values = make(map[string]AgedValue, len(stored))
@@ -163,7 +165,7 @@ func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, er
 			if had, ok := out.Body.Values[name]; ok && had.TS > v.TS {
 				continue
 			}
-			out.Body.Values[name] = AgedValue{Value: v, AgeMs: now - v.TS}
+			out.Body.Values[name] = AgedValue{Value: v, AgeMs: now - v.TS, Unit: units[name]}
 			if v.TS > out.Body.TS {
 				out.Body.TS, out.Body.AgeMs = v.TS, now-v.TS
 			}

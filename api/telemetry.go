@@ -87,6 +87,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 		s.log.WarnContext(ctx, "posted telemetry not committed", "device", id, "error", err)
 		return nil, newProblem(http.StatusServiceUnavailable, wire.ReasonStopping, "the readings are not durable; send them again").retryAfter(defaultRetry)
 	}
+	s.deps.Sessions.LearnUnits(id, scratch.telemetry.Units)
 	return nil, nil //nolint:nilnil // huma's way to say 204 without a body
 }
 

@@ -84,6 +84,17 @@ func TestPostTelemetry(t *testing.T) {
 	}
 }
 
+func TestPostedUnitsAreKept(t *testing.T) {
+	b := newBench(t, api.Config{})
+	b.ask("POST", "/api/v1/devices/d1/telemetry", "dev_1", `[{"bn":"d1:","n":"Temp","u":"Cel","v":20.5}]`, "Content-Type: application/senml+json").want(204)
+	b.stored["Temp"] = api.Value{Value: 20.5, TS: 9000}
+	for path, want := range map[string]string{"/api/v1/devices/d1": `"units":{"Temp":"Cel"}`, "/api/v1/devices/d1/latest": `"unit":"Cel"`} {
+		if got := b.ask("GET", path, "op_viewer", "").want(200).body; !strings.Contains(string(got), want) {
+			t.Errorf("%s says %s, want %s", path, got, want)
+		}
+	}
+}
+
 // TestChunkedBodyIsLimited sends a body that does not say its length beforehand.
 func TestChunkedBodyIsLimited(t *testing.T) {
 	b := newBench(t, api.Config{MaxFrame: 1000})

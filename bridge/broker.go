@@ -283,6 +283,9 @@ func (b *Broker) take(c *client, m message) error {
 	if r := s.decode(device, about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
 		return r
 	}
+	if c.session != nil {
+		c.session.LearnUnits(s.telemetry.Units)
+	}
 	return journalRefusal(b.hub.Sink.Commit(b.commits, c.device, &s.telemetry))
 }
 

@@ -200,7 +200,9 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return l.refuse(in, device, r)
 	}
 	if !m.retained { // a retained message is no sign of life
-		l.devices.seen(device)
+		if session := l.devices.seen(device); session != nil {
+			session.LearnUnits(s.telemetry.Units)
+		}
 	}
 	l.mu.Lock()
 	l.current = in

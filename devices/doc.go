@@ -11,7 +11,7 @@
 // refused at once. A live view that does not keep up is told how much it missed.
 //
 // Files in reading order: registry.go and registry_store.go (who may), identity.go (who it is), session.go and
-// sessions.go (who is), presence.go and clock.go (what is remembered of it), feed.go (who looks), connector.go (from request to
+// sessions.go (who is), presence.go, clock.go and units.go (what is remembered of it), feed.go (who looks), connector.go (from request to
 // WebSocket), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),
 // journal.go (who waits for the journal is told so), outbox.go (its writer), keepalive.go (the sweeper).
 package devices

@@ -24,6 +24,7 @@ func (n *conn) handle(s *scratch) {
 	case wire.KindPack:
 		err = s.decoder.DecodePack(f.Params, n.device, &s.telemetry)
 		if err == nil {
+			n.session.LearnUnits(s.telemetry.Units)
 			n.take(s, nil)
 		}
 	case wire.KindAnswer:

@@ -29,6 +29,12 @@ type Presence struct {
 	Clock
 }
 
+// remembered is what is written of a device.
+type remembered struct {
+	Presence
+	Units map[string]string `json:"units,omitempty"`
+}
+
 // Presence returns what is known of the device; of one that was never connected, nothing.
 func (s *Sessions) Presence(device string) Presence {
 	s.mu.RLock()
@@ -89,7 +95,7 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 		if err != nil {
 			return fmt.Errorf("read presence: %w", err)
 		}
-		known := map[string]Presence{}
+		known := map[string]remembered{}
 		if err := json.Unmarshal(e.Value(), &known); err != nil {
 			return fmt.Errorf("read presence: shard %d: %w", shard, err)
 		}
@@ -97,7 +103,10 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 			if p.Online {
 				p.Online, p.DisconnectedAt, p.Cause = false, p.LastSeen, causeHubStopped
 			}
-			s.last[device] = p
+			s.last[device] = p.Presence
+			if p.Units != nil {
+				s.units[device] = p.Units
+			}
 			s.lastID = max(s.lastID, p.Session) // the clock may have been set back since
 		}
 	}
@@ -155,12 +164,12 @@ func (s *Sessions) write(ctx context.Context, kv jetstream.KeyValue) {
 	}
 }
 
-func (s *Sessions) dirtyShards() map[uint32]map[string]Presence {
+func (s *Sessions) dirtyShards() map[uint32]map[string]remembered {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	shards := map[uint32]map[string]Presence{}
+	shards := map[uint32]map[string]remembered{}
 	for device := range s.dirty {
-		shards[shardOf(device)] = map[string]Presence{}
+		shards[shardOf(device)] = map[string]remembered{}
 	}
 	clear(s.dirty)
 	if len(shards) == 0 {
@@ -168,12 +177,17 @@ func (s *Sessions) dirtyShards() map[uint32]map[string]Presence {
 	}
 	for device, p := range s.last {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = p
+			known[device] = remembered{p, nil}
 		}
 	}
 	for device, n := range s.byDevice {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = n.presence()
+			known[device] = remembered{n.presence(), nil}
+		}
+	}
+	for device, units := range s.units {
+		if known, ok := shards[shardOf(device)]; ok {
+			known[device] = remembered{known[device].Presence, units}
 		}
 	}
 	return shards
@@ -184,5 +198,6 @@ func (s *Sessions) Forget(device string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.last, device)
+	delete(s.units, device)
 	s.dirty[device] = true
 }

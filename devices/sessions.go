@@ -27,8 +27,9 @@ type Sessions struct {
 	byDevice map[string]*Session
 	last     map[string]Presence // of devices that are not connected
 	lastID   uint64
-	dirty    map[string]bool // devices whose presence is not yet written
-	version  uint64          // of the last presence change
+	units    map[string]map[string]string // of devices, by field; one that is there is not changed but replaced
+	dirty    map[string]bool              // devices whose presence is not yet written
+	version  uint64                       // of the last presence change
 	feeds    map[*PresenceFeed]bool
 }
 
@@ -36,7 +37,7 @@ type Sessions struct {
 func NewSessions(log *slog.Logger) *Sessions {
 	return &Sessions{
 		log:      log,
-		byDevice: map[string]*Session{}, last: map[string]Presence{}, dirty: map[string]bool{}, feeds: map[*PresenceFeed]bool{},
+		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{}, feeds: map[*PresenceFeed]bool{},
 		// Larger than every id of an earlier run, and far below 2^53.
 		lastID: uint64(time.Now().UnixMilli()) * 1000,
 	}

@@ -19,7 +19,8 @@ type Device struct {
 	Enabled    bool              `json:"enabled"`
 	Created    time.Time         `json:"created,omitzero"`
 	Presence
-	Latest map[string]Value `json:"latest,omitempty"` // only when asked for
+	Units  map[string]string `json:"units,omitempty"`  // by field, as the device last said them in SenML
+	Latest map[string]Value  `json:"latest,omitempty"` // only when asked for
 }
 
 // Presence is what the hub knows of a device's connection.
@@ -38,9 +39,10 @@ type Presence struct {
 
 // Value is the newest value of one field by the time it was measured.
 type Value struct {
-	Value any   `json:"value"`
-	TS    int64 `json:"ts"`               // ms since the epoch
-	AgeMs int64 `json:"age_ms,omitempty"` // only from Latest
+	Value any    `json:"value"`
+	TS    int64  `json:"ts"`               // ms since the epoch
+	AgeMs int64  `json:"age_ms,omitempty"` // only from Latest
+	Unit  string `json:"unit,omitempty"`   // only from Latest, and where the device said it
 }
 
 // DeviceFilter narrows a list of devices; the zero value lists all.

@@ -123,6 +123,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"firmware", d.Firmware},
 		{"model", d.Model},
 		{"clock", clockOffset(d.ClockOffsetMs)},
+		{"units", pairs(d.Units, func(v string) string { return v })},
 	} {
 		if line[1] == "" {
 			continue

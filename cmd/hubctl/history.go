@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"telemetryhub/api/client"
@@ -152,7 +153,7 @@ func (c *latestCommand) Run(a *app) error {
 	rows := newTable(a.stdout, "FIELD", "VALUE", "MEASURED", "AGE")
 	for _, field := range sortedKeys(latest.Values) {
 		v := latest.Values[field]
-		err := rows.row(field, valueText(v.Value), moment(time.UnixMilli(v.TS)), age(time.Duration(v.AgeMs)*time.Millisecond))
+		err := rows.row(field, strings.TrimSpace(valueText(v.Value)+" "+v.Unit), moment(time.UnixMilli(v.TS)), age(time.Duration(v.AgeMs)*time.Millisecond))
 		if err != nil {
 			return err
 		}

@@ -32,10 +32,10 @@ func TestGoldenOutput(t *testing.T) {
 	h.serve(t, "GET /api/v1/devices/node-1", 200, object{
 		"id": "node-1", "type": "room", "tags": []string{"hall"}, "attributes": object{"floor": "2"}, "enabled": true, "created": at1,
 		"online": false, "transport": "wss", "remote": "127.0.0.1:9", "disconnected_at": at2, "cause": "no pong", "firmware": "1.2",
-		"clock_offset_ms": -2500,
+		"clock_offset_ms": -2500, "units": object{"Temp": "Cel", "RH": "%RH"},
 	})
 	h.serve(t, "GET /api/v1/devices/node-1/latest", 200, object{"device": "node-1", "ts": 1458031648545, "values": object{
-		"Temp": object{"value": 20.125, "ts": 1458031648545, "age_ms": 1500}, "door": object{"value": "open", "ts": 1458031648000, "age_ms": 7_200_000},
+		"Temp": object{"value": 20.125, "ts": 1458031648545, "age_ms": 1500, "unit": "Cel"}, "door": object{"value": "open", "ts": 1458031648000, "age_ms": 7_200_000},
 	}})
 	h.serve(t, "GET /api/v1/devices/node-1/telemetry", 200, object{"readings": []object{
 		{"ts": 1458031648545, "values": object{"Temp": 20.123456789012345, "Hum": 40}}, {"ts": 1458031649545, "values": object{"Temp": 21, "note": "a,b"}},

@@ -81,3 +81,13 @@ export function formatRate(rate: number | undefined): string {
   if (rate === undefined || !Number.isFinite(rate)) return NONE;
   return rate < 10 ? rate.toFixed(1) : String(Math.round(rate));
 }
+
+/** SenML's symbols (RFC 8428 section 12.1) that people write otherwise. */
+const SYMBOLS = new Map([['Cel', '°C'], ['%RH', '% RH'], ['%EL', '%'], ['Ohm', 'Ω'], ['lat', '°'], ['lon', '°'], ['/', ''], ['count', '']]);
+
+/** The unit of a field, as the device said it, the way people write it; '' where it said none. */
+export function formatUnit(units: Record<string, string> | undefined, field: string): string {
+  if (units === undefined || !Object.hasOwn(units, field)) return '';
+  const symbol = units[field] ?? '';
+  return SYMBOLS.get(symbol) ?? symbol;
+}

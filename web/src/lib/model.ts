@@ -24,6 +24,7 @@ export interface Device {
   firmware?: string;
   model?: string;
   clock_offset_ms?: number;
+  units?: Record<string, string>;
   latest?: Record<string, Latest>;
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { FieldOrder } from '../../src/lib/fields';
-import { formatAge, formatNumber, formatRate, formatSpan, formatValue, newest, parseTime } from '../../src/lib/format';
+import { formatAge, formatNumber, formatRate, formatSpan, formatUnit, formatValue, newest, parseTime } from '../../src/lib/format';
 
 const units = { s: 's', min: 'min', h: 'h', d: 'd' };
 
@@ -23,6 +23,12 @@ test('ages', () => {
   const ages = [-5_000, 4_900, 65_000, 600_000, 3_600_000 * 3 + 12 * 60_000, 86_400_000 * 6].map((ms) => formatAge(ms, units));
   expect(ages).toEqual(['0 s', '4 s', '1 min 05 s', '10 min', '3 h 12 min', '6 d']);
   expect([formatSpan(12.4, units), formatSpan(3200, units)]).toEqual(['12 ms', '3.2 s']);
+});
+
+test('units are written as people do', () => {
+  const said = { T: 'Cel', P: 'Pa', on: '/' };
+  expect(['T', 'P', 'on', 'x', 'constructor'].map((field) => formatUnit(said, field))).toEqual(['°C', 'Pa', '', '', '']);
+  expect(formatUnit(undefined, 'T')).toBe('');
 });
 
 test('the zero time is no time', () => {
