@@ -17,8 +17,9 @@
 // numbers that a device meant alike are stored alike. It costs a fifth more than JSON does (speed_test.go), and no
 // allocation. What the hub writes is made as JSON and rewritten likewise, by AppendCBOR.
 //
-// Files in reading order: limits.go (ids, sizes), names.go (of fields and measurements), codes.go (errors and
-// close codes), dialect.go (the names of the dialects), cursor.go (walking checked JSON), cbor.go (rewriting CBOR),
-// frame.go (what kind of frame it is), telemetry.go and values.go (readings), senml.go (packs), message.go (hello,
-// event, answers, progress), encode.go and cborwrite.go (what the hub writes), waiter.go (who hears of a commit).
+// Files in reading order: limits.go (ids, sizes), names.go (of fields and measurements), codes.go (errors and close
+// codes), dialect.go (the names of the dialects), cursor.go (walking checked JSON), cbor.go and cbornumbers.go
+// (rewriting CBOR), frame.go (what kind of frame it is), telemetry.go and values.go (readings), senml.go (packs),
+// message.go (hello, event, answers, progress), encode.go and cborwrite.go (what the hub writes), waiter.go (who hears
+// of a commit).
 package wire
