@@ -169,6 +169,7 @@ type Deps struct {
 	Types      Types
 	Acts       Acts
 	Rollouts   Rollouts
+	Catalogue  Catalogue
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows

@@ -2,16 +2,19 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"telemetryhub/acts"
 	"telemetryhub/api"
 	"telemetryhub/auth"
+	"telemetryhub/catalogue"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
@@ -427,6 +430,19 @@ func (f fakeActs) Export(_ context.Context, _ acts.Query, yield func(acts.Act) e
 		}
 	}
 	return f.actErr
+}
+
+// fakeCatalogue knows the type node.
+func fakeCatalogue(t *testing.T) *catalogue.Catalogue {
+	t.Helper()
+	c, err := catalogue.New([]catalogue.Type{{Name: "node", Methods: map[string]catalogue.Method{
+		"ping": {Timeout: 2 * time.Second},
+		"set":  {Description: "Set it.", Params: json.RawMessage(`{"type":"object"}`), Delivery: "at-least-once", Role: "admin"},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 type fakeHistory struct{ *fakeHub }

@@ -119,6 +119,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerReplay()
 	s.registerTypes()
 	s.registerActs()
+	s.registerDeviceTypes()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {
 		return nil, fmt.Errorf("api: write the OpenAPI document: %w", err)

@@ -143,6 +143,9 @@ func (s *Server) setType(ctx context.Context, in *setTypeInput) (*fieldTypeSetOu
 	c := TypeChange{
 		Measurement: in.Measurement, Field: in.Field, Type: in.Body.Type, StoredAs: in.Body.StoredAs, By: exchangeOf(ctx).operator.Name,
 	}
+	note(ctx, "measurement", c.Measurement)
+	note(ctx, "field", c.Field)
+	note(ctx, "type", c.Type)
 	wait, cancel := context.WithTimeout(ctx, typeWait)
 	defer cancel()
 	set, err := s.deps.Types.Set(wait, c)

@@ -34,6 +34,7 @@ type Presence struct {
 	Cause          string    `json:"cause,omitempty"` // of the last connection's end
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
+	Methods        []string  `json:"methods,omitempty"`         // announced in its last hello
 	ClockOffsetMs  *int64    `json:"clock_offset_ms,omitempty"` // how far its clock is ahead of the hub's; nil: it never said
 }
 

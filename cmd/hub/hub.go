@@ -245,7 +245,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
-		Rollouts:  h.rollouts,
+		Rollouts: h.rollouts, Catalogue: h.catalogue,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,

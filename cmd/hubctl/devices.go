@@ -122,6 +122,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"cause", d.Cause},
 		{"firmware", d.Firmware},
 		{"model", d.Model},
+		{"methods", strings.Join(d.Methods, ", ")},
 		{"clock", clockOffset(d.ClockOffsetMs)},
 		{"units", pairs(d.Units, func(v string) string { return v })},
 	} {

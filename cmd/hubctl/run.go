@@ -32,6 +32,8 @@ type commandLine struct {
 		Set   devicesSet   `cmd:"" help:"Change a device."`
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
 		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
+
+		Methods devicesMethods `cmd:"" help:"Show the commands that a device takes."`
 	} `cmd:"" aliases:"device" help:"The registry: list, add, show, change, remove devices."`
 	Send     sendCommand `cmd:"" help:"Send a command to a device."`
 	Commands struct {
@@ -43,6 +45,7 @@ type commandLine struct {
 	History    historyCommand `cmd:"" help:"Read back what a device measured."`
 	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`
 	Audit      auditCommand   `cmd:"" help:"Account for every reading received."`
+	Acts       actsCommand    `cmd:"" help:"Show who did what to which device from where."`
 	Quarantine struct {
 		Ls    quarantineLs    `cmd:"" help:"List readings that could not be stored, the newest first."`
 		Show  quarantineShow  `cmd:"" help:"Show one of them."`

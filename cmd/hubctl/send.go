@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"telemetryhub/api/client"
@@ -14,15 +16,17 @@ const (
 	// waitMargin lets the hub's own word about a missing answer arrive.
 	waitMargin = 2 * time.Second
 	askEvery   = 500 * time.Millisecond
+	// firstWait is what is waited at first, where only the hub knows the command's timeout.
+	firstWait = 30 * time.Second
 )
 
 type sendCommand struct {
 	Device   string        `arg:"" help:"Id of the device."`
 	Method   string        `arg:"" help:"What it is to do."`
-	Values   []string      `arg:"" optional:"" name:"key=value" help:"Parameters. A value that is JSON is taken as such (5, true, null, [1,2]); anything else is text."`
+	Values   []string      `arg:"" optional:"" name:"key=value" help:"Parameters. A value that is JSON is taken as such (5, true, null, [1,2]), unless the method's schema asks for text; anything else is text."`
 	Params   string        `placeholder:"JSON|@FILE" help:"Parameters as a JSON object or array; key=value are added."`
 	Wait     bool          `help:"Wait for the outcome and print the device's answer."`
-	Timeout  time.Duration `default:"30s" help:"How long the device may take to answer; progress extends it."`
+	Timeout  time.Duration `placeholder:"30s" help:"How long the device may take to answer; progress extends it (default: that of the method, or the hub's)."`
 	Expires  time.Duration `placeholder:"24h" help:"Not started later than that (default: the hub's)."`
 	Delivery string        `enum:"at-most-once,at-least-once," default:"" placeholder:"WORD" help:"at-most-once: never sent twice (the default). at-least-once: sent again until answered or expired."`
 	Key      string        `placeholder:"TEXT" help:"Idempotency key: the same key for the same device returns the first command."`
@@ -36,18 +40,18 @@ func (sendCommand) Help() string {
 
 // Run sends a command.
 func (c *sendCommand) Run(a *app) error {
-	params, err := parseParams(c.Params, c.Values)
+	if c.Timeout < 0 || c.Expires < 0 {
+		return usageError("--timeout and --expires are positive")
+	}
+	params, err := parseParams(c.Params, c.Values, func() paramSchema { return a.schemaOf(c.Device, c.Method) })
 	if err != nil {
 		return err
-	}
-	if c.Timeout <= 0 || c.Expires < 0 {
-		return usageError("--timeout and --expires are positive")
 	}
 	r := client.CommandRequest{
 		Method: c.Method, Params: params, Delivery: c.Delivery, Expires: c.Expires, Timeout: c.Timeout, Key: c.Key,
 	}
 	if c.Wait {
-		r.Wait = min(c.Timeout+waitMargin, longestWait)
+		r.Wait = min(cmp.Or(c.Timeout, firstWait)+waitMargin, longestWait)
 	}
 	started := a.now()
 	cmd, err := a.hub.SendCommand(a.ctx, c.Device, r)
@@ -55,10 +59,11 @@ func (c *sendCommand) Run(a *app) error {
 		say(a.stderr, "hubctl: the command may have been sent: hubctl commands ls "+c.Device)
 	}
 	if err != nil {
-		return err
+		return paramFaults(err)
 	}
 	if c.Wait && !cmd.Final() {
-		if cmd, err = a.await(cmd, started.Add(c.Timeout+waitMargin)); err != nil {
+		timeout := time.Duration(cmd.TimeoutMs) * time.Millisecond // the method's own may be longer
+		if cmd, err = a.await(cmd, started.Add(max(timeout, c.Timeout)+waitMargin)); err != nil {
 			return err
 		}
 	}
@@ -69,6 +74,23 @@ func (c *sendCommand) Run(a *app) error {
 		return nil // accepted
 	}
 	return outcome(cmd)
+}
+
+// paramFaults tells what is wrong with params one fault a line, each with its place in them.
+func paramFaults(err error) error {
+	var p *client.Problem
+	if !errors.As(err, &p) || p.Reason != "bad_params" || len(p.Errors) == 0 {
+		return err
+	}
+	lines := []string{clean(p.Detail)}
+	for _, f := range p.Errors {
+		at := f.Pointer
+		if at == "" {
+			at = "(the params themselves)"
+		}
+		lines = append(lines, "hubctl:   "+clean(at)+"  "+clean(f.Message))
+	}
+	return &statusError{status: exitError, message: strings.Join(lines, "\n")}
 }
 
 // await asks for the command until it has ended, or its time is over and the device tells no progress.

@@ -94,11 +94,11 @@ func TestSendBody(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "p.json")
 	writeFile(t, file, []byte(` {"a": 1} `))
 	for want, args := range map[string][]string{
-		`{"method":"m","timeout":"30s"}`:                                                             {},
-		`{"method":"m","params":{"f":2.50,"n":-5,"t":true,"z":null},"timeout":"30s"}`:                {"n=-5", "f=2.50", "t=true", "z=null"},
-		`{"method":"m","params":{"e":"","l":[1,2],"o":{"x":1},"q":"5","s":"a b=c"},"timeout":"30s"}`: {"s=a b=c", "q=\"5\"", "l=[1,2]", "o={\"x\":1}", "e="},
-		`{"method":"m","params":{"a":1,"b":"x"},"timeout":"30s"}`:                                    {"--params", "@" + file, "b=x"},
-		`{"method":"m","params":[1],"delivery":"at-least-once","expires":"24h","timeout":"90s"}`:     {"--params", "[1]", "--delivery", "at-least-once", "--expires", "24h", "--timeout", "1m30s"},
+		`{"method":"m"}`: {},
+		`{"method":"m","params":{"f":2.50,"n":-5,"t":true,"z":null}}`:                            {"n=-5", "f=2.50", "t=true", "z=null"},
+		`{"method":"m","params":{"e":"","l":[1,2],"o":{"x":1},"q":"5","s":"a b=c"}}`:             {"s=a b=c", "q=\"5\"", "l=[1,2]", "o={\"x\":1}", "e="},
+		`{"method":"m","params":{"a":1,"b":"x"}}`:                                                {"--params", "@" + file, "b=x"},
+		`{"method":"m","params":[1],"delivery":"at-least-once","expires":"24h","timeout":"90s"}`: {"--params", "[1]", "--delivery", "at-least-once", "--expires", "24h", "--timeout", "1m30s"},
 	} {
 		status, _, stderr := h.hubctl(t, append([]string{"send", "d1", "m"}, args...)...)
 		wantStatus(t, status, exitOK, stderr)

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// parseParams joins --params and the key=value words into the params of a command; nil when there are none.
-func parseParams(params string, words []string) (json.RawMessage, error) {
+// parseParams joins --params and the key=value words into the params of a command; nil when there are none. schema is
+// asked for what the words mean, if there are any.
+func parseParams(params string, words []string, schema func() paramSchema) (json.RawMessage, error) {
 	if name, ok := strings.CutPrefix(params, "@"); ok {
 		data, err := os.ReadFile(name)
 		if err != nil {
@@ -34,6 +35,7 @@ func parseParams(params string, words []string) (json.RawMessage, error) {
 			return nil, usageError("key=value can be added to --params only if that is an object")
 		}
 	}
+	var types *paramSchema
 	given := map[string]bool{}
 	for _, word := range words {
 		key, text, ok := strings.Cut(word, "=")
@@ -44,7 +46,11 @@ func parseParams(params string, words []string) (json.RawMessage, error) {
 			return nil, usageError("%s is given twice", clean(key))
 		}
 		given[key] = true
-		members[key] = typed(text)
+		if types == nil {
+			asked := schema()
+			types = &asked
+		}
+		members[key] = types.typedBy(key, text)
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -60,11 +66,15 @@ func typed(text string) json.RawMessage {
 	if trimmed := strings.TrimSpace(text); trimmed != "" && json.Valid([]byte(trimmed)) {
 		return json.RawMessage(trimmed)
 	}
-	quoted, err := json.Marshal(text)
+	return quoted(text)
+}
+
+func quoted(text string) json.RawMessage {
+	value, err := json.Marshal(text)
 	if err != nil { // a string always has a JSON form
 		return json.RawMessage(`""`)
 	}
-	return quoted
+	return value
 }
 
 func shorten(text string) string {
