@@ -3,22 +3,23 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"telemetryhub/api/client"
 )
 
-// The modest load: 1,000 readings/s.
+// The steady load beside which latencies are taken: 5,000 readings/s.
 const (
-	modestDevices = 200
-	modestRate    = "5" // readings/s of each
-	// modestAchieved is how much of the rate must have been sent for the latency to be that of this load.
-	modestAchieved = 0.95
-	modestTotal    = 1000 // readings/s
+	steadyDevices = 500
+	steadyRate    = 10 // readings/s of each
+	steadyTotal   = steadyDevices * steadyRate
+	// steadyAchieved is how much of the rate must have been sent for the latency to be that of this load.
+	steadyAchieved = 0.95
 )
 
-func modestFlags() []string {
-	return []string{"--devices", "200", "--rate", modestRate, "--window", "20"}
+func steadyFlags() []string {
+	return []string{"--devices", strconv.Itoa(steadyDevices), "--rate", strconv.Itoa(steadyRate), "--window", "20"}
 }
 
 const (
@@ -33,7 +34,7 @@ func measureAcks(ctx context.Context, l *lab, dir string) ([]float64, error) {
 		return nil, err
 	}
 	defer h.discard()
-	sim, err := l.startSim(h, append(modestFlags(), "--duration", l.pace.ackTime.String())...)
+	sim, err := l.startSim(h, append(steadyFlags(), "--duration", l.pace.ackTime.String())...)
 	if err != nil {
 		return nil, err
 	}
@@ -45,12 +46,12 @@ func measureAcks(ctx context.Context, l *lab, dir string) ([]float64, error) {
 	achieved := float64(s.Acked) / s.Seconds
 	l.tell("acked %d of %d in %.1f s (%.0f/s)", s.Acked, s.Sent, s.Seconds, achieved)
 	switch {
-	case s.Connected != modestDevices || s.Reconnects > 0:
+	case s.Connected != steadyDevices || s.Reconnects > 0:
 		return nil, fmt.Errorf("%d devices connected, %d reconnects", s.Connected, s.Reconnects)
 	case s.Acked != s.Sent || s.Refused > 0:
 		return nil, fmt.Errorf("sent %d, acked %d, refused %d", s.Sent, s.Acked, s.Refused)
-	case achieved < modestAchieved*modestTotal:
-		return nil, fmt.Errorf("only %.0f readings/s of %d", achieved, modestTotal)
+	case achieved < steadyAchieved*steadyTotal:
+		return nil, fmt.Errorf("only %.0f readings/s of %d", achieved, steadyTotal)
 	}
 	return []float64{s.AckMs.P50, s.AckMs.P99}, nil
 }
@@ -63,12 +64,12 @@ func measureCommands(ctx context.Context, l *lab, dir string) ([]float64, error)
 		return nil, err
 	}
 	defer h.discard()
-	sim, err := l.startSim(h, modestFlags()...)
+	sim, err := l.startSim(h, steadyFlags()...)
 	if err != nil {
 		return nil, err
 	}
 	defer sim.kill()
-	if err := h.awaitOnline(ctx, modestDevices, startLimit, sim); err != nil {
+	if err := h.awaitOnline(ctx, steadyDevices, startLimit, sim); err != nil {
 		return nil, err
 	}
 	if err := wait(ctx, l.pace.warmUp); err != nil {
@@ -82,7 +83,7 @@ func measureCommands(ctx context.Context, l *lab, dir string) ([]float64, error)
 	var took []time.Duration
 	for n := range commandWarmUp + l.pace.commands {
 		start := time.Now()
-		cmd, err := h.api.SendCommand(ctx, deviceID(n%modestDevices), client.CommandRequest{Method: "ping", Wait: commandWait})
+		cmd, err := h.api.SendCommand(ctx, deviceID(n%steadyDevices), client.CommandRequest{Method: "ping", Wait: commandWait})
 		if err != nil {
 			return nil, fmt.Errorf("command %d: %w", n, err)
 		}
@@ -98,7 +99,11 @@ func measureCommands(ctx context.Context, l *lab, dir string) ([]float64, error)
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	seconds := time.Since(began).Seconds()
-	l.tell("%d commands in %.1f s beside %.0f readings/s", len(took), seconds, float64(after.Total.Received-before.Total.Received)/seconds)
+	achieved := float64(after.Total.Received-before.Total.Received) / seconds
+	l.tell("%d commands in %.1f s beside %.0f readings/s", len(took), seconds, achieved)
+	if achieved < steadyAchieved*steadyTotal {
+		return nil, fmt.Errorf("only %.0f readings/s of %d", achieved, steadyTotal)
+	}
 	return []float64{milliseconds(percentile(took, 50)), milliseconds(percentile(took, 99))}, nil
 }
 

@@ -70,11 +70,11 @@ func parts() []part {
 		},
 		{
 			gives: []quantity{{"ack_ms_p50", "ms"}, {"ack_ms_p99", "ms"}},
-			ran:   "hub with the embedded store; " + simLine(modestFlags()), run: measureAcks,
+			ran:   "hub with the embedded store; " + simLine(steadyFlags()), run: measureAcks,
 		},
 		{
 			gives: []quantity{{"command_ms_p50", "ms"}, {"command_ms_p99", "ms"}},
-			ran:   "hub with the embedded store; " + simLine(modestFlags()) + "; POST commands?wait=10s ping, one after the other", run: measureCommands,
+			ran:   "hub with the embedded store; " + simLine(steadyFlags()) + "; POST commands?wait=10s ping, one after the other", run: measureCommands,
 		},
 		{
 			gives: []quantity{{"rss_kb_per_idle_device_200", "KB"}},
