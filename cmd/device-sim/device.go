@@ -85,10 +85,12 @@ func (d *device) connect(ctx context.Context) error {
 	return err
 }
 
+func (d *device) encoding() encoding { return encoding(d.fleet.options.Encoding) }
+
 func (d *device) helloFrame() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return hello(d.out.boot(), d.out.clockless, time.Now())
+	return hello(d.out.boot(), d.out.clockless, d.encoding().senML(), time.Now())
 }
 
 // welcomed takes the answer to hello.
@@ -101,6 +103,9 @@ func (d *device) welcomed(l link, in incoming) {
 		d.fleet.tally.note("the hub's answer to hello is not understood", errors.New(string(in.Result)))
 	}
 	d.mu.Lock()
+	if d.encoding().senML() {
+		w.Ack = d.out.ackedSeq() // packs bear no numbers: the hub knows of none
+	}
 	forgot := in.Error == nil && w.Ack < d.out.ackedSeq()
 	d.mu.Unlock()
 	if forgot {

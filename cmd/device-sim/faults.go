@@ -102,7 +102,11 @@ func (d *device) remember(boot string, seq uint64) {
 		if epoch.boot != boot || n <= d.out.acked || n > d.out.sent {
 			continue
 		}
-		again := d.out.appendFrame(nil, formMQTT, epoch, n, 1) // a bare object that names its boot
+		form := formMQTT // a bare object that names its boot
+		if d.encoding().senML() {
+			form.encoding, form.device = encodingSenML, d.id
+		}
+		again := d.out.appendFrame(nil, form, epoch, n, 1)
 		if len(d.recent) == recentKept {
 			d.recent = append(d.recent[:0], d.recent[1:]...)
 		}

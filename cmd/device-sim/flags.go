@@ -35,7 +35,7 @@ type options struct {
 	Replay         []string      `placeholder:"FILE.csv" help:"Send the readings of these files: the history at once with times shifted to end now, then again live for ever (see --speed)."`
 	Speed          *float64      `placeholder:"X" help:"Replay X times as fast as real, once, with times shifted so that none is ahead of now; 0: as fast as acknowledged, once, with the original times."`
 	Protocol       string        `default:"wss" help:"wss or mqtt."`
-	Encoding       string        `default:"json" help:"json."`
+	Encoding       string        `default:"json" help:"json, cbor, senml+json or senml+cbor."`
 	Faults         []string      `help:"Any of ${faults}."`
 	ConnectRate    float64       `default:"200" help:"First connections a second, all devices together; 0: all at once."`
 	Window         int           `default:"16" help:"Frames a device sends ahead of the acknowledgements."`
@@ -116,13 +116,7 @@ func (o *options) checkProtocol() []string {
 	default:
 		faults = append(faults, fmt.Sprintf("--protocol %s: not known; this hub speaks wss and mqtt", o.Protocol))
 	}
-	switch o.Encoding {
-	case "json":
-	case "cbor", "senml+json", "senml+cbor":
-		faults = append(faults, fmt.Sprintf("--encoding %s: this hub does not speak it; it speaks json", o.Encoding))
-	default:
-		faults = append(faults, fmt.Sprintf("--encoding %s: not known; this hub speaks json", o.Encoding))
-	}
+	faults = append(faults, o.checkEncoding()...)
 	hub, err := url.Parse(o.URL)
 	if err != nil || hub.Host == "" || hub.Scheme != "https" && hub.Scheme != "http" {
 		return append(faults, fmt.Sprintf("--url %q: want https://HOST:PORT", o.URL))
@@ -133,6 +127,26 @@ func (o *options) checkProtocol() []string {
 	broker, err := url.Parse(o.MQTTURL)
 	if err != nil || broker.Port() == "" || !slices.Contains([]string{"ssl", "tls", "mqtts", "tcp", "mqtt"}, broker.Scheme) {
 		faults = append(faults, fmt.Sprintf("--mqtt-url %q: want ssl://HOST:PORT, or tcp://HOST:PORT for the plain port on loopback", o.MQTTURL))
+	}
+	return faults
+}
+
+// maxPacked bounds the readings of a SenML pack: some 200 bytes each have to fit into the hub's max_frame.
+const maxPacked = 200
+
+func (o *options) checkEncoding() []string {
+	if !slices.Contains(encodings(), o.Encoding) {
+		return []string{fmt.Sprintf("--encoding %s: not known; there are %s", o.Encoding, strings.Join(encodings(), ", "))}
+	}
+	if !encoding(o.Encoding).senML() {
+		return nil
+	}
+	var faults []string
+	if o.Clockless {
+		faults = append(faults, "--clockless does not go with --encoding "+o.Encoding+": its readings bear no number, and are known by their time alone")
+	}
+	if o.Batch > maxPacked {
+		faults = append(faults, fmt.Sprintf("--batch %d: 1 to %d with --encoding %s, so that it fits into the hub's max_frame", o.Batch, maxPacked, o.Encoding))
 	}
 	return faults
 }

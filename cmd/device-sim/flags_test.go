@@ -22,8 +22,9 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{append(admin, "--replay", "a.csv", "--clockless"), "--clockless does not go with --replay"},
 		{append(admin, "--protocol", "mqtt+wss"), "does not speak MQTT over WebSocket; it speaks wss and mqtt"},
 		{append(admin, "--protocol", "coap"), "--protocol coap: not known"},
-		{append(admin, "--encoding", "cbor"), "--encoding cbor: this hub does not speak it; it speaks json"},
-		{append(admin, "--encoding", "xml"), "--encoding xml: not known"},
+		{append(admin, "--encoding", "xml"), "--encoding xml: not known; there are json, cbor, senml+json, senml+cbor"},
+		{append(admin, "--encoding", "senml+cbor", "--clockless"), "--clockless does not go with --encoding senml+cbor"},
+		{append(admin, "--encoding", "senml+json", "--batch", "201"), "--batch 201: 1 to 200"},
 		{append(admin, "--faults", "clock,rain"), "--faults rain: not known; there are duplicate, bad-type,"},
 		{append(admin, "--window", "0"), "--window 0"},
 		{append(admin, "--batch", "401"), "--batch 401"},
@@ -42,8 +43,8 @@ func TestFlagsThatCannotWork(t *testing.T) {
 }
 
 func TestAllFaultsAreToldAtOnce(t *testing.T) {
-	err := run(t.Context(), []string{"--devices", "0", "--window", "0", "--encoding", "cbor"}, io.Discard, io.Discard)
-	for _, want := range []string{"--devices 0", "--window 0", "--encoding cbor", "--admin-token-file is missing"} {
+	err := run(t.Context(), []string{"--devices", "0", "--window", "0", "--encoding", "xml"}, io.Discard, io.Discard)
+	for _, want := range []string{"--devices 0", "--window 0", "--encoding xml", "--admin-token-file is missing"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}

@@ -14,6 +14,8 @@ const wireMaxSeq = wire.MaxSeq
 type frameForm struct {
 	before, after string
 	bootAlways    bool // there is no hello that named the boot
+	encoding      encoding
+	device        string // the base name of SenML
 }
 
 var (
@@ -21,8 +23,23 @@ var (
 	formMQTT = frameForm{bootAlways: true}
 )
 
-// appendFrame appends readings first to first+count-1 as one frame. By hand: this is the hot path.
+// appendFrame appends readings first to first+count-1 as one frame.
 func (b *outbox) appendFrame(dst []byte, form frameForm, epoch numbering, first, count uint64) []byte {
+	start := len(dst)
+	if form.encoding.senML() {
+		dst = b.appendPack(dst, form.device, first, count)
+	} else {
+		dst = b.appendObject(dst, form, epoch, first, count)
+	}
+	if form.encoding.binary() {
+		encoded, _ := form.encoding.encode(dst[start:]) // JSON that was just written: it cannot fail
+		dst = append(dst[:start], encoded...)
+	}
+	return dst
+}
+
+// appendObject appends them as the hub's own model. By hand: this is the hot path.
+func (b *outbox) appendObject(dst []byte, form frameForm, epoch numbering, first, count uint64) []byte {
 	dst = append(dst, form.before...)
 	dst = append(dst, '{')
 	if form.bootAlways || epoch.boot != b.boot() {
@@ -65,9 +82,14 @@ func (b *outbox) appendReading(dst []byte, n uint64, ts int64) []byte {
 // helloID is the id of the one request that a device makes.
 const helloID = `"hello"`
 
-// hello is the first frame of a connection.
-func hello(boot string, clockless bool, now time.Time) []byte {
-	frame := `{"jsonrpc":"2.0","id":` + helloID + `,"method":"hello","params":{"boot":"` + boot + `"`
+// hello is the first frame of a connection. A device that numbers nothing asks for acks that count its frames.
+func hello(boot string, clockless, counts bool, now time.Time) []byte {
+	frame := `{"jsonrpc":"2.0","id":` + helloID + `,"method":"hello","params":{`
+	if counts {
+		frame += `"ack":true`
+	} else {
+		frame += `"boot":"` + boot + `"`
+	}
 	if !clockless {
 		frame += `,"time":` + strconv.FormatInt(now.UnixMilli(), 10)
 	}

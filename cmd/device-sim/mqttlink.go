@@ -73,7 +73,11 @@ func finished(ctx context.Context, token mqtt.Token) error {
 
 func (l *mqttLink) topic(leaf string) string { return "devices/" + l.device.id + "/" + leaf }
 
-func (l *mqttLink) form() frameForm { return formMQTT }
+func (l *mqttLink) form() frameForm {
+	form := formMQTT
+	form.encoding, form.device = l.device.encoding(), l.device.id
+	return form
+}
 
 func (l *mqttLink) telemetry(frames []outgoing) error {
 	for _, frame := range frames {

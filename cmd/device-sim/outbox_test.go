@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/gorilla/websocket"
 
 	"telemetryhub/cmd/device-sim/readings"
+	"telemetryhub/wire"
 )
 
 func testOutbox(batch, window int) *outbox {
@@ -166,6 +168,74 @@ func TestFrameInTheFormOfTheSocket(t *testing.T) {
 	frames, _, fresh = b.take(nil, nil, formWSS, time.Now())
 	if fresh != 0 || !bytes.Contains(frames[0].payload, []byte(`{"boot":"BOOT1","seq":1,`)) {
 		t.Errorf("after the reboot %s, want its old boot named", frames[0].payload)
+	}
+}
+
+func TestFramesInEachEncoding(t *testing.T) {
+	for encoding, want := range map[encoding]string{
+		encodingCBOR:      `{"method": "telemetry", "params": {"seq": 1, "readings": [{"ts": 1700000000000, "values": {"n": 1, "run": 99,`,
+		encodingSenML:     `[{"bn":"d-1:","bt":1700000000,"n":"temperature","u":"Cel","v":`,
+		encodingSenMLCBOR: `[{0: "temperature", 1: "Cel", 2: `,
+	} {
+		b := testOutbox(2, 10)
+		b.measure(1_700_000_000_000, false)
+		b.measure(1_700_000_000_250, false)
+		form := formWSS
+		form.encoding, form.device = encoding, "d-1"
+		frames, _, _ := b.take(nil, nil, form, time.Now())
+		if len(frames) != 1 || frames[0].boot != "BOOT1" || frames[0].seq != 2 {
+			t.Fatalf("%s: frames %v", encoding, frames)
+		}
+		got := string(frames[0].payload)
+		if encoding.binary() {
+			var err error
+			if got, err = cbor.Diagnose(canonical(t, frames[0].payload)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		second := `"t":0.25,"n":"temperature","v":` // the unit was said
+		if encoding == encodingSenMLCBOR {
+			second = `6: 0.25`
+		}
+		if !strings.HasPrefix(got, want) || encoding.senML() && !strings.Contains(got, second) {
+			t.Errorf("%s: frame %s, want %s… and %s", encoding, got, want, second)
+		}
+	}
+}
+
+// canonical brings the names of maps into an order: those of a Go map have none.
+func canonical(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var value any
+	if err := cbor.Unmarshal(data, &value); err != nil {
+		t.Fatal(err)
+	}
+	mode, err := cbor.CanonicalEncOptions().EncMode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, err = mode.Marshal(value); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestFramesOfTheHubInCBOR(t *testing.T) {
+	const frame = `{"jsonrpc":"2.0","method":"hub.ack","params":{"boot":"B","seq":7}}`
+	data, err := encodingCBOR.encode([]byte(frame))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := encodingCBOR.decode(data); err != nil || string(got) != frame {
+		t.Errorf("%s, %v", got, err)
+	}
+	if _, err := encodingCBOR.decode([]byte(frame)); err == nil {
+		t.Error("JSON passes for CBOR")
+	}
+	for _, e := range encodings() {
+		if got := encoding(e).subprotocol(); !slices.Contains(wire.Subprotocols(), got) {
+			t.Errorf("%s is the subprotocol %s", e, got)
+		}
 	}
 }
 

@@ -19,8 +19,6 @@ import (
 	"telemetryhub/wire"
 )
 
-const subprotocol = "hub.v1+json"
-
 // maxIncoming bounds a frame from the hub; a device's memory is small.
 const maxIncoming = 1 << 20
 
@@ -43,8 +41,19 @@ type wssLink struct {
 
 	writing sync.Mutex // gorilla allows one writer
 
+	// Of frames that bear no number, in the order of sending: acks count them.
+	mu      sync.Mutex
+	counted uint64 // how many the hub has acknowledged
+	unacked []counted
+
 	cause  atomic.Pointer[error] // why this side ended it
 	silent time.Time             // owned by the reader: when the read deadline was last moved
+}
+
+// counted is a frame that an ack counts; boot is empty where it is nothing of the outbox.
+type counted struct {
+	boot string
+	seq  uint64
 }
 
 // refusedError is an upgrade that the hub refused.
@@ -60,6 +69,7 @@ func (e *refusedError) Error() string {
 
 func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {
 	l := &wssLink{device: dev}
+	subprotocol := dev.encoding().subprotocol()
 	address := d.hub.Host
 	if d.hub.Port() == "" {
 		address = net.JoinHostPort(d.hub.Hostname(), map[string]string{"https": "443", "http": "80"}[d.hub.Scheme])
@@ -117,11 +127,27 @@ func readRefusal(resp *http.Response) error {
 	return refused
 }
 
-func (l *wssLink) form() frameForm { return formWSS }
+func (l *wssLink) form() frameForm {
+	form := formWSS
+	form.encoding, form.device = l.device.encoding(), l.device.id
+	return form
+}
 
 func (l *wssLink) telemetry(frames []outgoing) error {
+	kind := websocket.TextMessage
+	if l.device.encoding().binary() {
+		kind = websocket.BinaryMessage
+	}
+	return l.write(kind, frames, l.device.encoding().senML())
+}
+
+// write writes frames; counts says that they are acknowledged by their number.
+func (l *wssLink) write(kind int, frames []outgoing, counts bool) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
+	if counts {
+		l.expect(frames)
+	}
 	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
@@ -129,7 +155,7 @@ func (l *wssLink) telemetry(frames []outgoing) error {
 		l.raw.cork()
 	}
 	for _, frame := range frames {
-		if err := l.conn.WriteMessage(websocket.TextMessage, frame.payload); err != nil {
+		if err := l.conn.WriteMessage(kind, frame.payload); err != nil {
 			return err
 		}
 	}
@@ -139,16 +165,55 @@ func (l *wssLink) telemetry(frames []outgoing) error {
 	return nil
 }
 
-func (l *wssLink) answer(payload []byte) error { return l.write(payload) }
-
-func (l *wssLink) inject(telemetry []byte, _ bool) error {
-	form := l.form()
-	frame := append([]byte(form.before), telemetry...)
-	return l.write(append(frame, form.after...))
+// expect notes frames before they are written, so that no ack comes before.
+func (l *wssLink) expect(frames []outgoing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, frame := range frames {
+		l.unacked = append(l.unacked, counted{boot: frame.boot, seq: frame.seq})
+	}
 }
 
-func (l *wssLink) write(frame []byte) error {
-	return l.telemetry([]outgoing{{payload: frame}})
+// acknowledged takes the hub's count of durable frames without a number.
+func (l *wssLink) acknowledged(count uint64) {
+	l.mu.Lock()
+	fresh := count - l.counted
+	if count < l.counted || fresh > uint64(len(l.unacked)) {
+		l.mu.Unlock()
+		l.device.fleet.tally.note("the hub acknowledged more frames than were sent", errors.New(l.device.id))
+		return
+	}
+	done := append([]counted(nil), l.unacked[:fresh]...)
+	l.unacked = append(l.unacked[:0], l.unacked[fresh:]...)
+	l.counted = count
+	l.mu.Unlock()
+	for _, frame := range done {
+		if frame.boot != "" {
+			l.device.acked(frame.boot, frame.seq)
+		}
+	}
+}
+
+func (l *wssLink) answer(payload []byte) error {
+	frame, err := l.device.encoding().encode(payload)
+	if err != nil {
+		return err
+	}
+	kind := websocket.TextMessage
+	if l.device.encoding().binary() {
+		kind = websocket.BinaryMessage
+	}
+	return l.write(kind, []outgoing{{payload: frame}}, false)
+}
+
+// inject writes text, which the hub takes whatever was negotiated.
+func (l *wssLink) inject(telemetry []byte, quiet bool) error {
+	counts := l.device.encoding().senML() && !quiet
+	if telemetry[0] != '[' { // no pack
+		form := l.form()
+		telemetry = append(append([]byte(form.before), telemetry...), form.after...)
+	}
+	return l.write(websocket.TextMessage, []outgoing{{payload: telemetry}}, counts)
 }
 
 // run says hello, and then reads until the connection ends.
@@ -159,7 +224,7 @@ func (l *wssLink) run(ctx context.Context) error {
 	if err := l.conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return l.why(err)
 	}
-	if err := l.write(l.device.helloFrame()); err != nil {
+	if err := l.answer(l.device.helloFrame()); err != nil {
 		return l.why(fmt.Errorf("say hello: %w", err))
 	}
 	buf := make([]byte, 0, 512)
@@ -203,6 +268,11 @@ func readInto(buf []byte, reader io.Reader) ([]byte, error) {
 }
 
 func (l *wssLink) frame(data []byte) {
+	data, err := l.device.encoding().decode(data)
+	if err != nil {
+		l.device.fleet.tally.note("the hub sent a frame that is not CBOR", err)
+		return
+	}
 	if boot, seq, ok := parseAck(data); ok {
 		l.device.acked(string(boot), seq)
 		return
@@ -218,7 +288,22 @@ func (l *wssLink) frame(data []byte) {
 		l.device.welcomed(l, in)
 		return
 	}
+	if count, is := countOf(in); is {
+		l.acknowledged(count)
+		return
+	}
 	l.device.frame(l, in)
+}
+
+// countOf returns the count of hub.ack{count}.
+func countOf(in incoming) (count uint64, is bool) {
+	var ack struct {
+		Count uint64 `json:"count"`
+	}
+	if in.Method != "hub.ack" || json.Unmarshal(in.Params, &ack) != nil {
+		return 0, false
+	}
+	return ack.Count, ack.Count > 0
 }
 
 // why gives the reason for the end: this side's if it was its will, else the close frame's or the error.
