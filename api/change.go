@@ -87,7 +87,7 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 	}
 	// After the change, so that the device cannot come back in between.
 	if !d.Enabled {
-		s.deps.Sessions.Kick(d.ID, wire.CloseRevoked, "disabled")
+		s.leave(ctx, d.ID, "disabled")
 	}
 	s.logChange(ctx, "edited", d.ID)
 	return &deviceOutput{Body: s.view(d)}, nil
@@ -104,9 +104,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	if err := s.deps.Registry.Delete(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	s.abandonCommands(ctx, in.ID) // before the connection ends, so that they bear the true cause
-	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "deleted")
-	s.abandonCommands(ctx, in.ID) // what was sent until then; now none can be
+	s.leave(ctx, in.ID, "deleted")
 	s.deps.Sessions.Forget(in.ID)
 	s.deps.Ingest.Forget(in.ID)
 	s.logChange(ctx, "deleted", in.ID)
@@ -117,15 +115,22 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	return out, nil
 }
 
-// abandonTimeout bounds how long the deletion of a device waits until the end of its commands is durable. It is that of
+// abandonTimeout bounds how long the deletion or disabling of a device waits until the end of its commands is durable. It is that of
 // one write of the ledger.
 const abandonTimeout = 10 * time.Second
 
-func (s *Server) abandonCommands(ctx context.Context, device string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout) // the device is deleted, whoever still listens
+// leave ends the connection and the commands of a device that was disabled or deleted.
+func (s *Server) leave(ctx context.Context, device, how string) {
+	s.abandonCommands(ctx, device, how) // before the connection ends, so that they bear the true cause
+	s.deps.Sessions.Kick(device, wire.CloseRevoked, how)
+	s.abandonCommands(ctx, device, how) // what was sent until then; now none can be
+}
+
+func (s *Server) abandonCommands(ctx context.Context, device, how string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout) // it is done, whoever still listens
 	defer cancel()
-	if err := s.deps.Commands.Abandon(ctx, device, exchangeOf(ctx).operator.Name); err != nil {
-		s.log.WarnContext(ctx, "the commands of a deleted device are not yet ended; the ledger goes on", "device", device, "error", err)
+	if err := s.deps.Commands.Abandon(ctx, device, exchangeOf(ctx).operator.Name, "the device was "+how); err != nil {
+		s.log.WarnContext(ctx, "the commands of a device that was taken out are not yet ended; the ledger goes on", "device", device, "how", how, "error", err)
 	}
 }
 

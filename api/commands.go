@@ -12,7 +12,6 @@ import (
 
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
-	"telemetryhub/devices"
 )
 
 const (
@@ -40,6 +39,9 @@ type Command struct {
 	TimeoutMs int64             `json:"timeout_ms"`
 	Actor     string            `json:"actor" doc:"Who sent it"`
 	Rollout   string            `json:"rollout,omitempty" doc:"Id of the rollout that it is part of"`
+	Attempt   int               `json:"attempt" doc:"How often it was sent"`
+	Asked     time.Time         `json:"cancel_asked,omitzero" doc:"When the device was asked to give it up"`
+	RetryOf   string            `json:"retry_of,omitempty" doc:"The command that it repeats"`
 	History   []CommandChange   `json:"history" nullable:"false"`
 }
 
@@ -61,7 +63,8 @@ func commandView(c commands.Command) Command {
 	c = c.Public()
 	v := Command{
 		ID: c.ID, Device: c.Device, Method: c.Method, Params: c.Params, State: c.State, Delivery: c.Delivery, Result: c.Result, Error: c.Error,
-		Late: c.Late, Created: c.Created, Expires: c.Expires, TimeoutMs: c.TimeoutMs, Actor: c.Actor, History: make([]CommandChange, len(c.History)),
+		Late: c.Late, Created: c.Created, Expires: c.Expires, TimeoutMs: c.TimeoutMs, Actor: c.Actor,
+		Attempt: c.Attempt, Asked: c.CancelAsked, RetryOf: c.RetryOf, History: make([]CommandChange, len(c.History)),
 	}
 	v.Rollout, _ = rollouts.Of(c)
 	for i, h := range c.History {
@@ -91,21 +94,40 @@ type commandOutput struct {
 	Body     Command
 }
 
-type commandPath struct {
+type cancelOutput struct {
+	Status int
+	Body   Command
+}
+
+// CommandPath is the part of a path that names a command.
+type CommandPath struct {
 	ID string `path:"id" doc:"The command's id"`
+}
+
+// CommandFilter narrows a list of commands.
+type CommandFilter struct {
+	State  []commands.State `query:"state" enum:"accepted,queued,sent,received,running,done,failed,rejected,expired,cancelled,unknown" doc:"One of these, with commas between"`
+	Actor  string           `query:"actor" maxLength:"256" doc:"Who sent it"`
+	From   string           `query:"from" doc:"Made then or later: RFC 3339, ms since 1970, or a time back from now such as -1h"`
+	To     string           `query:"to" doc:"Made before then"`
+	Limit  int              `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Cursor string           `query:"cursor" maxLength:"256" doc:"next of the page before; a page may be short, the last has none"`
 }
 
 type deviceCommandsInput struct {
 	DevicePath
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Cursor string `query:"cursor" maxLength:"256" doc:"next of the page before"`
+	CommandFilter
 }
 
 type commandsInput struct {
-	Device string         `query:"device" maxLength:"64"`
-	State  commands.State `query:"state" enum:"accepted,queued,sent,received,running,done,failed,rejected,expired,cancelled,unknown"`
-	Limit  int            `query:"limit" minimum:"1" maximum:"1000" default:"100"`
-	Cursor string         `query:"cursor" maxLength:"256" doc:"next of the page before"`
+	Device string `query:"device" maxLength:"64"`
+	CommandFilter
+}
+
+type retryInput struct {
+	CommandPath
+	Wait           string `query:"wait" doc:"How long to wait for the outcome, at most 5m; the answer bears the state that was reached"`
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"128" doc:"The same key again returns the first command"`
 }
 
 type commandsOutput struct {
@@ -120,7 +142,8 @@ func (s *Server) registerCommands() {
 	register(s, operator, huma.Operation{
 		OperationID: "send-command", Method: http.MethodPost, Path: "/api/v1/devices/{id}/commands", Tags: tags, DefaultStatus: http.StatusCreated,
 		MaxBodyBytes: int64(s.cfg.MaxParams) + paramsSlack + 1, Summary: "Send a device a command",
-		Description: "It is durable before it is sent and before this answers. An offline device: 409 device_offline, and nothing is recorded. " +
+		Description: "It is durable before it is sent and before this answers. For a device that is not connected, or has others to do first, it is queued: it is sent, in order, when the device is ready, and not after expires. " +
+			"Where too many wait for the device: 429 queue_full; a disabled device: 409 device_disabled; nothing is recorded then. " +
 			"What the device's type does not know, or whose params do not fit its schema: 422 unknown_method or bad_params, with a JSON pointer into the params for each fault, and nothing is recorded either.",
 	}, s.sendCommand)
 	register(s, viewer, huma.Operation{
@@ -129,16 +152,16 @@ func (s *Server) registerCommands() {
 		if _, err := s.find(in.ID); err != nil {
 			return nil, err
 		}
-		return s.listCommands(commands.Filter{Device: in.ID, Limit: in.Limit, Cursor: in.Cursor}), nil
+		return s.listCommands(in.ID, in.CommandFilter)
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "list-commands", Method: http.MethodGet, Path: "/api/v1/commands", Tags: tags, Summary: "All commands, newest first",
 	}, func(_ context.Context, in *commandsInput) (*commandsOutput, error) {
-		return s.listCommands(commands.Filter{Device: in.Device, State: in.State, Limit: in.Limit, Cursor: in.Cursor}), nil
+		return s.listCommands(in.Device, in.CommandFilter)
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "get-command", Method: http.MethodGet, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "One command and its story",
-	}, func(_ context.Context, in *commandPath) (*commandOutput, error) {
+	}, func(_ context.Context, in *CommandPath) (*commandOutput, error) {
 		if !isCommandID(in.ID) {
 			return nil, commands.ErrNotFound
 		}
@@ -146,17 +169,74 @@ func (s *Server) registerCommands() {
 		return &commandOutput{Body: commandView(c)}, err
 	})
 	register(s, operator, huma.Operation{
-		OperationID: "cancel-command", Method: http.MethodDelete, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "Cancel a command that was not sent yet",
-		Description: "409 too_late when it was sent or has ended.",
-	}, func(ctx context.Context, in *commandPath) (*commandOutput, error) {
-		if !isCommandID(in.ID) {
-			return nil, commands.ErrNotFound
-		}
-		c, err := s.deps.Commands.Cancel(ctx, in.ID, exchangeOf(ctx).operator.Name)
-		noteDevice(ctx, c.Device)
-		note(ctx, "method", c.Method)
-		return &commandOutput{Body: commandView(c)}, err
+		OperationID: "cancel-command", Method: http.MethodDelete, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "Cancel a command",
+		Description: "200: it was not sent and is cancelled (or, sent at least once to a device that is away, unknown from now on). " +
+			"202: it was sent; the device was asked to give it up (hub.cancel), and its answer decides. 409 too_late: it has ended.",
+		Responses: map[string]*huma.Response{"202": {Description: "The device was asked; the command's state is as it was", Content: map[string]*huma.MediaType{"application/json": {Schema: schemaOf[Command](s)}}}},
+	}, s.cancelCommand)
+	register(s, operator, huma.Operation{
+		OperationID: "retry-command", Method: http.MethodPost, Path: "/api/v1/commands/{id}/retry", Tags: tags, DefaultStatus: http.StatusCreated,
+		Summary:     "Send an ended command again",
+		Description: "As a new command that names the old in retry_of, with the same method, params, delivery and times. 409 not_ended while the old one has no outcome.",
+	}, s.retryCommand)
+}
+
+func (s *Server) cancelCommand(ctx context.Context, in *CommandPath) (*cancelOutput, error) {
+	if !isCommandID(in.ID) {
+		return nil, commands.ErrNotFound
+	}
+	c, err := s.deps.Commands.Cancel(ctx, in.ID, exchangeOf(ctx).operator.Name)
+	noteDevice(ctx, c.Device)
+	note(ctx, "method", c.Method)
+	out := &cancelOutput{Status: http.StatusOK, Body: commandView(c)}
+	if !c.State.Final() {
+		out.Status = http.StatusAccepted
+	}
+	return out, err
+}
+
+func (s *Server) retryCommand(ctx context.Context, in *retryInput) (*commandOutput, error) {
+	if !isCommandID(in.ID) {
+		return nil, commands.ErrNotFound
+	}
+	wait, err := parseDuration("query.wait", in.Wait, time.Millisecond, maxWait)
+	if err != nil {
+		return nil, err
+	}
+	old, err := s.deps.Commands.Get(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	noteDevice(ctx, old.Device)
+	note(ctx, "method", old.Method)
+	if err := s.mayCommand(old.Device); err != nil {
+		return nil, err
+	}
+	x := exchangeOf(ctx)
+	c, err := s.deps.Commands.Retry(ctx, in.ID, commands.Request{
+		Actor: x.operator.Name, Role: string(x.operator.Role), Origin: x.origin(), IdempotencyKey: in.IdempotencyKey,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return s.sentCommand(ctx, c, wait), nil
+}
+
+// mayCommand refuses devices that are unknown or disabled.
+func (s *Server) mayCommand(id string) error {
+	d, err := s.find(id)
+	if err == nil && !d.Enabled {
+		return newProblem(http.StatusConflict, "device_disabled", "device %s is disabled; nothing was sent or kept", id)
+	}
+	return err
+}
+
+// sentCommand answers with a command that was made, after the wait.
+func (s *Server) sentCommand(ctx context.Context, c commands.Command, wait time.Duration) *commandOutput {
+	if wait > 0 && !c.State.Final() {
+		c = s.waitFor(ctx, c, wait)
+	}
+	return &commandOutput{Location: "/api/v1/commands/" + c.ID, Body: commandView(c)}
 }
 
 // isCommandID holds back what cannot be a command's id, and might not be a key of the ledger's bucket either.
@@ -164,14 +244,23 @@ func isCommandID(id string) bool {
 	return len(id) == 26 && strings.IndexFunc(id, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') }) < 0
 }
 
-func (s *Server) listCommands(f commands.Filter) *commandsOutput {
+func (s *Server) listCommands(device string, in CommandFilter) (*commandsOutput, error) {
+	f := commands.Filter{Device: device, Actor: in.Actor, States: in.State, Limit: in.Limit, Cursor: in.Cursor}
+	var err error
+	now := time.Now()
+	if f.From, err = parseTime("from", in.From, now); err != nil {
+		return nil, err
+	}
+	if f.To, err = parseTime("to", in.To, now); err != nil {
+		return nil, err
+	}
 	found, next := s.deps.Commands.List(f)
 	out := &commandsOutput{}
 	out.Body.Commands, out.Body.Next = make([]Command, len(found)), next
 	for i, c := range found {
 		out.Body.Commands[i] = commandView(c)
 	}
-	return out
+	return out, nil
 }
 
 func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput, error) {
@@ -198,23 +287,17 @@ func (s *Server) sendCommand(ctx context.Context, in *sendInput) (*commandOutput
 	if rollouts.OwnKey(in.IdempotencyKey) {
 		return nil, newProblem(http.StatusUnprocessableEntity, "invalid", "keys that begin so are kept for rollouts").at("header.Idempotency-Key", clip(in.IdempotencyKey))
 	}
-	if _, err := s.find(in.ID); err != nil {
+	if err := s.mayCommand(in.ID); err != nil {
 		return nil, err
 	}
 	c, err := s.deps.Commands.Send(ctx, request)
 	if refused, ok := errors.AsType[*commands.InvalidError](err); ok && len(refused.Faults) > 0 {
 		note(ctx, "faults", refused.Faults)
 	}
-	if offline := (*commands.OfflineError)(nil); errors.As(err, &offline) {
-		return nil, s.offline(in.ID)
-	}
 	if err != nil {
 		return nil, err
 	}
-	if wait > 0 {
-		c = s.waitFor(ctx, c, wait)
-	}
-	return &commandOutput{Location: "/api/v1/commands/" + c.ID, Body: commandView(c)}, nil
+	return s.sentCommand(ctx, c, wait), nil
 }
 
 // waitFor returns the command as it is when it has ended, the time is over, or the hub stops.
@@ -237,22 +320,4 @@ func (s *Server) waitFor(ctx context.Context, c commands.Command, wait time.Dura
 		return c
 	}
 	return reached
-}
-
-// offline says since when the device is away.
-func (s *Server) offline(id string) *Problem {
-	since := "it has not been connected since the hub knows it"
-	if p := s.deps.Sessions.Presence(id); p.Online {
-		since = "it has just connected; try again"
-	} else if !p.DisconnectedAt.IsZero() {
-		since = "offline since " + p.DisconnectedAt.UTC().Format(time.RFC3339) + causeOf(p)
-	}
-	return newProblem(http.StatusConflict, "device_offline", "device %s is not connected: %s; nothing was sent or kept", id, since)
-}
-
-func causeOf(p devices.Presence) string {
-	if p.Cause == "" {
-		return ""
-	}
-	return " (" + p.Cause + ")"
 }

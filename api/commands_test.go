@@ -3,13 +3,13 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"telemetryhub/api"
 	"telemetryhub/commands"
-	"telemetryhub/devices"
 )
 
 const sendPath = "/api/v1/devices/d1/commands"
@@ -100,14 +100,12 @@ func TestSendRefusals(t *testing.T) {
 		t.Errorf("sent %v", b.sent)
 	}
 
-	b.sendErr = &commands.OfflineError{}
-	p := b.ask("POST", "/api/v1/devices/d2/commands", "op_operator", `{"method":"ping"}`).wantProblem(409, "device_offline")
-	if !strings.Contains(p.Detail, "not been connected") {
-		t.Errorf("detail %q", p.Detail)
+	b.sendErr = &commands.QueueFullError{Device: "d1", Limit: 100, Value: 100}
+	p := b.ask("POST", sendPath, "op_operator", `{"method":"ping"}`).wantProblem(429, "queue_full")
+	if p.Limit != 100 || p.Value != 100 || p.RetryAfterMs == 0 || !strings.Contains(p.Detail, "commands.queue") {
+		t.Errorf("problem %+v", p)
 	}
-	b.presence["d2"] = devices.Presence{DisconnectedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cause: "no pong"}
-	p = b.ask("POST", "/api/v1/devices/d2/commands", "op_operator", `{"method":"ping"}`).wantProblem(409, "device_offline")
-	if !strings.Contains(p.Detail, "offline since 2026-01-02T03:04:05Z (no pong)") {
+	if p = b.ask("POST", "/api/v1/devices/d3/commands", "op_operator", `{"method":"ping"}`).wantProblem(409, "device_disabled"); !strings.Contains(p.Detail, "d3") {
 		t.Errorf("detail %q", p.Detail)
 	}
 	b.sendErr = &commands.InvalidError{Field: "params", Message: "must be an object or array"}
@@ -115,8 +113,8 @@ func TestSendRefusals(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Location != "body.params" {
 		t.Errorf("errors %+v", p.Errors)
 	}
-	b.sendErr = &commands.BusyError{Limit: 7}
-	if p = b.ask("POST", sendPath, "op_operator", `{"method":"ping"}`).wantProblem(503, "too_many_commands"); p.Limit != 7 || p.RetryAfterMs == 0 {
+	b.sendErr = &commands.BusyError{Limit: 7, Value: 8, Unit: "commands"}
+	if p = b.ask("POST", sendPath, "op_operator", `{"method":"ping"}`).wantProblem(503, "too_many_commands"); p.Limit != 7 || p.Value != 8 || p.RetryAfterMs == 0 {
 		t.Errorf("problem %+v", p)
 	}
 }
@@ -139,5 +137,37 @@ func TestReadAndCancelCommands(t *testing.T) {
 	for _, id := range []string{"none", "%20", strings.Repeat("0", 26)} {
 		b.ask("GET", "/api/v1/commands/"+id, "op_viewer", "").wantProblem(404, "command_not_found")
 	}
+	b.ask("GET", "/api/v1/commands?from=soon", "op_viewer", "").wantProblem(422, "bad_parameter")
+	b.ask("GET", "/api/v1/commands?device=d1&state=queued,sent&actor=otto&from=1000&to=2026-01-01T00:00:00Z", "op_viewer", "").want(200)
+	got := b.filters[len(b.filters)-1]
+	if got.Device != "d1" || got.Actor != "otto" || len(got.States) != 2 || got.States[1] != "sent" || got.From.UnixMilli() != 1000 || got.To.Year() != 2026 {
+		t.Errorf("filter %+v", got)
+	}
 	b.ask("DELETE", "/api/v1/commands/"+commandID, "op_operator", "").wantProblem(409, "too_late")
+}
+
+func TestCancelSaysWhetherItIsOrTheDeviceWasAsked(t *testing.T) {
+	b := newBench(t, api.Config{})
+	c := sentCommand()
+	c.CancelAsked = time.UnixMilli(5000)
+	b.cancelled = &c
+	if v := b.ask("DELETE", "/api/v1/commands/"+commandID, "op_operator", "").want(202).json(); v["state"] != "sent" || v["cancel_asked"] != "1970-01-01T00:00:05Z" {
+		t.Errorf("%v", v)
+	}
+	c.State = commands.Cancelled
+	if v := b.ask("DELETE", "/api/v1/commands/"+commandID, "op_operator", "").want(200).json(); v["state"] != "cancelled" {
+		t.Errorf("%v", v)
+	}
+	b.ask("DELETE", "/api/v1/commands/"+commandID, "op_viewer", "").wantProblem(403, "role")
+}
+
+func TestRetryCommand(t *testing.T) {
+	b := newBench(t, api.Config{})
+	b.ask("POST", "/api/v1/commands/"+commandID+"/retry", "op_operator", "", "Idempotency-Key: k2").want(201)
+	if got := b.sent[0]; got.RetryOf != commandID || got.Actor != "otto" || got.Role != "operator" || got.IdempotencyKey != "k2" {
+		t.Errorf("request %+v", got)
+	}
+	b.ask("POST", "/api/v1/commands/"+strings.Repeat("0", 26)+"/retry", "op_operator", "").wantProblem(404, "command_not_found")
+	b.sendErr = fmt.Errorf("%w: it is sent", commands.ErrOpen)
+	b.ask("POST", "/api/v1/commands/"+commandID+"/retry", "op_operator", "").wantProblem(409, "not_ended")
 }

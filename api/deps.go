@@ -49,7 +49,8 @@ type Commands interface {
 	Get(id string) (commands.Command, error)
 	List(f commands.Filter) (found []commands.Command, next string)
 	Cancel(ctx context.Context, id, actor string) (commands.Command, error)
-	Abandon(ctx context.Context, device, actor string) error // ends those of a device that was deleted
+	Retry(ctx context.Context, id string, by commands.Request) (commands.Command, error)
+	Abandon(ctx context.Context, device, actor, cause string) error // ends those of a device that was deleted or disabled
 }
 
 // Ingest takes readings and gives account of them.

@@ -109,7 +109,7 @@ func (s *Server) registerDevices() {
 	}, s.createDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "change-device", Method: http.MethodPatch, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Change a device",
-		Description: "Members that are left out stay. tags are replaced as a whole; attributes are merged (RFC 7396): null removes one. enabled=false ends the device's connection.",
+		Description: "Members that are left out stay. tags are replaced as a whole; attributes are merged (RFC 7396): null removes one. enabled=false ends the device's connection and its open commands: cancelled or, if sent, unknown.",
 	}, s.changeDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "delete-device", Method: http.MethodDelete, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Remove a device",

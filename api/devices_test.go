@@ -154,7 +154,7 @@ func TestChangeDevice(t *testing.T) {
 		t.Errorf("kicked without a reason: %v", got)
 	}
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":false}`).want(200)
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d1 4003 disabled"}) {
+	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d1 abandoned by ada: the device was disabled", "d1 4003 disabled", "d1 abandoned by ada: the device was disabled"}) {
 		t.Errorf("kicked %v", got)
 	}
 	b.ask("PATCH", "/api/v1/devices/none", "op_admin", `{}`).wantProblem(404, "device_not_found")
@@ -170,7 +170,7 @@ func TestDeleteAndRenew(t *testing.T) {
 	if data, _ := v["data"].(string); v["id"] != "d1" || !strings.Contains(data, "stay") {
 		t.Errorf("deleted: %v", v)
 	}
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada", "d1 4003 deleted", "d1 abandoned by ada", "d1 forgotten"}) {
+	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada: the device was deleted", "d1 4003 deleted", "d1 abandoned by ada: the device was deleted", "d1 forgotten"}) {
 		t.Errorf("kicked %v", got)
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")

@@ -48,7 +48,10 @@ type fakeHub struct {
 	sent    []commands.Request
 	sendErr error
 	wait    func(ctx context.Context) commands.Command
-	ready   []api.Part
+
+	filters   []commands.Filter
+	cancelled *commands.Command // nil: too late
+	ready     []api.Part
 
 	acts    []acts.Act // what was told to the audit log
 	actErr  error      // of Append
@@ -267,6 +270,9 @@ func (f fakeCommands) Get(id string) (commands.Command, error) {
 }
 
 func (f fakeCommands) List(q commands.Filter) ([]commands.Command, string) {
+	f.mu.Lock()
+	f.filters = append(f.filters, q)
+	f.mu.Unlock()
 	if q.Device == "d2" {
 		return nil, ""
 	}
@@ -277,13 +283,23 @@ func (f fakeCommands) Cancel(_ context.Context, id, _ string) (commands.Command,
 	if id != commandID {
 		return commands.Command{}, commands.ErrNotFound
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cancelled != nil {
+		return *f.cancelled, nil
+	}
 	return sentCommand(), commands.ErrTooLate
 }
 
-func (f fakeCommands) Abandon(_ context.Context, device, actor string) error {
+func (f fakeCommands) Retry(ctx context.Context, id string, by commands.Request) (commands.Command, error) {
+	by.RetryOf = id
+	return f.Send(ctx, by)
+}
+
+func (f fakeCommands) Abandon(_ context.Context, device, actor, cause string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.kicked = append(f.kicked, device+" abandoned by "+actor)
+	f.kicked = append(f.kicked, device+" abandoned by "+actor+": "+cause)
 	return nil
 }
 

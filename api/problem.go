@@ -110,13 +110,16 @@ func (e *QueryError) Error() string { return e.Parameter + ": " + e.Message }
 // defaultRetry is when to try again where nobody knows better.
 const defaultRetry = 5 * time.Second
 
+// queueRetry is when to try again while a device's queue is full: it empties when the device comes, or answers.
+const queueRetry = time.Minute
+
 // problem is the one place where an error becomes what the outside sees.
 func (s *Server) problem(ctx context.Context, err error) *Problem {
 	var (
 		known       *Problem
 		frame       *wire.Error
 		device      *devices.InvalidError
-		offline     *commands.OfflineError
+		queue       *commands.QueueFullError
 		command     *commands.InvalidError
 		forbidden   *commands.ForbiddenError
 		busy        *commands.BusyError
@@ -136,10 +139,10 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		return newProblem(http.StatusForbidden, "role", "%v; %s is %s", forbidden, exchangeOf(ctx).operator.Name, exchangeOf(ctx).operator.Role)
 	case errors.As(err, &query):
 		return badQuery(query.Parameter, query.Value, "%s", query.Message)
-	case errors.As(err, &offline):
-		return newProblem(http.StatusConflict, "device_offline", "the device is offline; commands are not queued")
+	case errors.As(err, &queue):
+		return newProblem(http.StatusTooManyRequests, "queue_full", "%s", queue.Error()).over(int64(queue.Limit), int64(queue.Value)).retryAfter(queueRetry)
 	case errors.As(err, &busy):
-		return newProblem(http.StatusServiceUnavailable, "too_many_commands", "%s", busy.Error()).over(int64(busy.Limit), 0).retryAfter(defaultRetry)
+		return newProblem(http.StatusServiceUnavailable, "too_many_commands", "%s", busy.Error()).over(int64(busy.Limit), int64(busy.Value)).retryAfter(defaultRetry)
 	case errors.Is(err, commands.ErrClosed):
 		return newProblem(http.StatusServiceUnavailable, "hub_stopping", "the hub is stopping").retryAfter(defaultRetry)
 	case errors.Is(err, devices.ErrExists):
@@ -157,7 +160,9 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	case errors.Is(err, ErrNotQuarantined):
 		return newProblem(http.StatusNotFound, "not_quarantined", "%v", ErrNotQuarantined)
 	case errors.Is(err, commands.ErrTooLate):
-		return newProblem(http.StatusConflict, "too_late", "the command has been sent or has ended; it cannot be cancelled any more")
+		return newProblem(http.StatusConflict, "too_late", "%s", err.Error())
+	case errors.Is(err, commands.ErrOpen):
+		return newProblem(http.StatusConflict, "not_ended", "%s", err.Error())
 	case errors.As(err, &unavailable):
 		s.log.WarnContext(ctx, "request not served", "error", err, "cause", unavailable.Err)
 		after := unavailable.After

@@ -122,7 +122,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 	least := map[string]string{
 		"list-acts": "admin",
 		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device",
-		"send-command": "operator", "cancel-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
+		"send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}
 	for _, op := range b.operations() {

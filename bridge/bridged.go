@@ -107,9 +107,19 @@ func (b *bridgedDevices) detachAll(cause string) {
 
 // Send implements devices.Link. The hub is not told whether the device has subscribed at the broker.
 func (d *bridgedDevice) Send(cmd wire.Command) error {
+	return d.publish(wire.AppendCommand(nil, cmd), cmd.AtLeastOnce)
+}
+
+// Cancel implements devices.Link.
+func (d *bridgedDevice) Cancel(id string) error { return d.publish(wire.AppendCancel(nil, id), false) }
+
+func (d *bridgedDevice) publish(payload []byte, atLeastOnce bool) error {
 	l := d.owner.line
-	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectCommand), payload: wire.AppendCommand(nil, cmd)})
-	if err != nil {
+	out := publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectCommand), payload: payload}
+	if atLeastOnce {
+		out.qos = 1
+	}
+	if err := l.send(out); err != nil {
 		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
 	}
 	return nil

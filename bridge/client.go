@@ -23,7 +23,6 @@ type client struct {
 	admittedAs devices.Device // as the registry had it when CONNECT was accepted
 	session    *devices.Session
 	will       *message // published when the connection ends without DISCONNECT
-	told       bool     // the session was told that it can take commands
 	goodbye    bool     // the device sent DISCONNECT
 	endReason  string   // why the engine ended it, "" when it did not say
 }
@@ -46,13 +45,11 @@ func (c *client) takeWill(will message) {
 	c.will = &will
 }
 
-// ready tells the session once that commands find the device listening.
+// ready tells the session that commands find the device listening, also when it subscribed anew.
 func (c *client) ready() {
-	if c.told || c.session == nil || !c.link.subscribed() {
-		return
+	if c.session != nil && c.link.subscribed() {
+		c.session.Ready()
 	}
-	c.told = true
-	c.session.Ready()
 }
 
 // shut ends the connection from any goroutine, without waiting for it.

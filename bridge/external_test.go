@@ -190,6 +190,7 @@ func TestExternalDoesNotDisplaceADirectConnection(t *testing.T) {
 type deaf struct{}
 
 func (deaf) Send(wire.Command) error { return errors.New("deaf") }
+func (deaf) Cancel(string) error     { return errors.New("deaf") }
 func (deaf) Close(int, string)       {}
 
 func TestExternalTakesWhatCameWhileTheHubWasDown(t *testing.T) {

@@ -332,7 +332,7 @@ func newAnswers() *answers {
 
 func (a *answers) Answered(_ string, _ uint64, answer wire.Answer) { a.answered <- answer }
 func (a *answers) Progressed(string, uint64, wire.Progress)        {}
-func (a *answers) Expired(string, uint64, string)                  {}
+func (a *answers) Pending(string) int                              { return 0 }
 func (a *answers) SessionReady(device string, _ uint64)            { a.ready <- device }
 func (a *answers) SessionEnded(device string, _ uint64)            { a.ended <- device }
 

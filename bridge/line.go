@@ -320,8 +320,8 @@ func (l *line) sendAll() {
 	for {
 		select {
 		case out := <-l.outgoing:
-			// QoS 0: the token is complete when it is written, and an error ends the connection anyway.
-			if err := l.wait(l.client.Publish(out.topic, 0, false, out.payload)); err != nil {
+			// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
+			if err := l.wait(l.client.Publish(out.topic, out.qos, false, out.payload)); err != nil {
 				l.fail(fmt.Errorf("publish a command: %w", err))
 				return
 			}

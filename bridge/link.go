@@ -71,23 +71,11 @@ func (l *link) Send(cmd wire.Command) error {
 func (l *link) send(cmd wire.Command) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || l.shutting || l.peer == nil {
-		return errEnded
+	out, qos, err := l.prepare(wire.AppendCommand(nil, cmd))
+	if err != nil {
+		return err
 	}
-	qos, identifiers, ok := l.peer.granted(subjectCommand)
-	if !ok {
-		return errNotSubscribed
-	}
-	if len(l.queue) >= commandQueue {
-		return errBusy
-	}
-	maxPacket, window, expiry := l.peer.limits()
-	out := publication{
-		topic: joinTopic(ownPrefix, l.client.device, subjectCommand), payload: wire.AppendCommand(nil, cmd), identifiers: identifiers,
-	}
-	if size := len(out.payload) + len(out.topic) + packetOverhead; maxPacket > 0 && size > maxPacket {
-		return fmt.Errorf("the command needs up to %d bytes and the device takes %d", size, maxPacket)
-	}
+	_, window, expiry := l.peer.limits()
 	if cmd.AtLeastOnce && qos > 0 {
 		if len(l.inflight) >= min(window, commandInflight) {
 			return errInflight
@@ -97,12 +85,53 @@ func (l *link) send(cmd wire.Command) error {
 			out.expiry = cmd.TTL
 		}
 	}
+	l.add(out)
+	return nil
+}
+
+// Cancel implements devices.Link: the command's topic bears it, at most once.
+func (l *link) Cancel(id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out, _, err := l.prepare(wire.AppendCancel(nil, id))
+	if err != nil {
+		return fmt.Errorf("send by mqtt: %w", err)
+	}
+	l.add(out)
+	return nil
+}
+
+// prepare makes a message for the command's topic, and returns the QoS that the device subscribed with. An error of type
+// *wire.Error says that the device never takes it. It needs mu.
+func (l *link) prepare(payload []byte) (out publication, qos byte, err error) {
+	if l.ended || l.shutting || l.peer == nil {
+		return out, 0, errEnded
+	}
+	qos, identifiers, ok := l.peer.granted(subjectCommand)
+	if !ok {
+		return out, 0, errNotSubscribed
+	}
+	if len(l.queue) >= commandQueue {
+		return out, 0, errBusy
+	}
+	out = publication{topic: joinTopic(ownPrefix, l.client.device, subjectCommand), payload: payload, identifiers: identifiers}
+	maxPacket, _, _ := l.peer.limits()
+	if size := len(out.payload) + len(out.topic) + packetOverhead; maxPacket > 0 && size > maxPacket {
+		return out, 0, &wire.Error{
+			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(maxPacket), Value: int64(size),
+			Message: fmt.Sprintf("the command needs up to %d bytes and the device takes %d", size, maxPacket),
+		}
+	}
+	return out, qos, nil
+}
+
+// add needs mu.
+func (l *link) add(out publication) {
 	l.queue = append(l.queue, out)
 	if !l.writing {
 		l.writing = true
 		l.work.Go(l.write)
 	}
-	return nil
 }
 
 // newID needs mu. There are far fewer ids in use than ids.

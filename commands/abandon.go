@@ -3,31 +3,36 @@ package commands
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
-const causeDeleted = "the device was deleted"
-
-// Abandon ends the open commands of a device that was deleted, so that a new device with its id gets none of them: as
-// cancelled where surely nothing was sent, else as unknown. It returns when that is durable; when ctx ends first, the
-// ledger goes on with it and the error says so.
-func (s *Service) Abandon(ctx context.Context, device, actor string) error {
+// Abandon ends the open commands of a device that was deleted or disabled, so that neither it nor a new device with its
+// id gets any of them: as cancelled where surely nothing was sent, else as unknown. The cause stands in their story. It
+// returns when that is durable; when ctx ends first, the ledger goes on with it and the error says so.
+func (s *Service) Abandon(ctx context.Context, device, actor, cause string) error {
 	s.mu.Lock()
 	var ended []*entry
-	for _, e := range s.mirror.atWork[device] {
-		ended = append(ended, e)
-		if e.sending {
-			e.abandoned, e.abandoner = true, actor // sent says what it means once the Router has returned
-			continue
+	if l := s.lanes[device]; l != nil {
+		ended = slices.Concat(l.waiting, l.out)
+	}
+	for _, e := range ended {
+		switch {
+		case e.sending || !e.shown: // sent and written say what it means, once the Router or the bucket has answered
+			e.abandoned, e.abandoner = cause, actor
+		case e.departing:
+			e.next.Attempt = 0
+			s.abandon(e, cause, actor)
+		default:
+			s.abandon(e, cause, actor)
 		}
-		s.abandon(e, actor)
 	}
 	s.mu.Unlock()
 	for _, e := range ended {
 		select {
 		case <-e.settled:
 		case <-ctx.Done():
-			return fmt.Errorf("commands: end those of device %s, which was deleted: %w", device, ctx.Err())
+			return fmt.Errorf("commands: end those of device %s, as %s: %w", device, cause, ctx.Err())
 		case <-s.stop:
 			return ErrClosed
 		}
@@ -36,9 +41,9 @@ func (s *Service) Abandon(ctx context.Context, device, actor string) error {
 }
 
 // abandon needs mu.
-func (s *Service) abandon(e *entry, actor string) {
-	step := Change{State: Cancelled, Time: stamp(time.Now()), Cause: causeDeleted, Actor: actor}
-	if e.next.State.atDevice() {
+func (s *Service) abandon(e *entry, cause, actor string) {
+	step := Change{State: Cancelled, Time: stamp(time.Now()), Cause: cause, Actor: actor}
+	if e.next.Attempt > 0 {
 		step.State = Unknown
 	}
 	s.change(e, step, nil)

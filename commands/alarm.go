@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"time"
-
-	"telemetryhub/wire"
 )
 
 // alarms are the entries that something is due for, the earliest first and by id among equals, so that
@@ -71,16 +69,13 @@ func (s *Service) setAlarm(e *entry) {
 	}
 }
 
-// alarmLoop is the one goroutine that waits for timeouts, tries writing again and sends again.
+// alarmLoop is the one goroutine that waits for timeouts and expiries, tries writing again and looks after lanes.
 func (s *Service) alarmLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		again, wait := s.ring(time.Now())
-		for _, e := range again {
-			s.sendAgain(e)
-		}
-		timer.Reset(wait)
+		timer.Reset(s.ring(time.Now()))
+		s.wakeLanes()
 		select {
 		case <-timer.C:
 		case <-s.wakeUp:
@@ -90,14 +85,14 @@ func (s *Service) alarmLoop() {
 	}
 }
 
-// ring does what is due, and returns what must be sent again (in order) and how long nothing is due.
-func (s *Service) ring(now time.Time) (again []*entry, wait time.Duration) {
+// ring does what is due, and returns how long nothing is.
+func (s *Service) ring(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.alarms) > 0 {
 		e := s.alarms[0]
 		if wait := e.wake.Sub(now); wait > 0 {
-			return again, wait
+			return wait
 		}
 		if !e.retry.IsZero() && !now.Before(e.retry) {
 			e.retry = time.Time{}
@@ -105,117 +100,43 @@ func (s *Service) ring(now time.Time) (again []*entry, wait time.Duration) {
 		}
 		if !e.due.IsZero() && !now.Before(e.due) {
 			e.due = time.Time{}
-			if s.overdue(e, now) {
-				again = append(again, e)
-			}
+			s.overdue(e, now)
 		}
 		s.setAlarm(e)
 	}
-	return again, time.Hour
+	return time.Hour
 }
 
-// overdue ends a command whose answer did not come, or reports that it is to be sent again. Called with mu.
-func (s *Service) overdue(e *entry, now time.Time) bool {
-	c := &e.next
-	if !c.State.atDevice() {
-		return false
-	}
-	if c.Delivery == AtLeastOnce {
-		if now.Before(c.Expires) {
-			return true
-		}
+// overdue ends a command that was not sent or not answered in time, or has it sent again. Called with mu.
+func (s *Service) overdue(e *entry, now time.Time) {
+	c, l := &e.next, s.lane(e.next.Device)
+	switch expired := !now.Before(c.Expires); {
+	case c.State.Final() || e.departing || e.sending:
+	case !c.State.atDevice() && expired:
+		s.expireWaiting(l, e, now)
+	case !c.State.atDevice(): // the lane's pause is over
+		e.due = c.Expires
+		s.rouse(l)
+	case e.repeats() && expired:
 		cause := fmt.Sprintf("not answered before it expired; sent %d times, it may have run", c.Attempt)
 		s.change(e, Change{State: Expired, Time: stamp(now), Cause: cause}, nil)
-		return false
+	case e.repeats() && l.session == 0:
+		e.due = c.Expires
+	case e.repeats():
+		e.again = true
+		s.rouse(l)
+	default:
+		s.change(e, Change{State: Unknown, Time: stamp(now), Cause: unanswered(c)}, nil)
 	}
-	cause := fmt.Sprintf("no answer within %v", c.timeout())
-	if c.State != Sent {
-		cause += " after its last progress"
-	}
-	s.change(e, Change{State: Unknown, Time: stamp(now), Cause: cause}, nil)
-	return false
 }
 
-// sendAgain sends an at-least-once command again on the session that is ready, or on the one it
-// was sent on; if that is gone, it waits for the next one.
-func (s *Service) sendAgain(e *entry) {
-	s.mu.Lock()
-	device := e.next.Device
-	s.mu.Unlock()
-	online, ok := s.router.Online(device)
-	now := time.Now()
-	s.mu.Lock()
-	session := e.next.Session
-	if e.ready != 0 {
-		session, e.ready = e.ready, 0
-	}
-	if !e.next.State.atDevice() || s.closed {
-		s.mu.Unlock()
-		return
-	}
-	if !ok || online != session {
-		e.due = e.next.Expires
-		s.setAlarm(e)
-		s.mu.Unlock()
-		return
-	}
-	step := Change{State: Sent, Time: stamp(now), Cause: fmt.Sprintf("sent again, attempt %d", e.next.Attempt+1)}
-	s.change(e, step, func(c *Command) { c.Session = session; c.Attempt++ })
-	e.sending, e.lost = true, false
-	cmd := frame(&e.next, now)
-	s.mu.Unlock()
-
-	err := s.router.Send(device, session, cmd)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sent(e, err)
-}
-
-// sent takes the outcome of a sending. Called with mu.
-func (s *Service) sent(e *entry, err error) {
-	e.sending = false
-	now := time.Now()
+// unanswered says for how long a device was silent.
+func unanswered(c *Command) string {
 	switch {
-	case !e.next.State.atDevice(): // answered meanwhile
-	case err != nil && e.next.Attempt == 1:
-		step := Change{State: Failed, Time: stamp(now), Cause: "not sent: " + tell(err.Error())}
-		s.change(e, step, func(c *Command) { c.Attempt = 0 })
-	case e.abandoned:
-		s.abandon(e, e.abandoner)
-	case e.lost:
-		s.connectionLost(e, now)
-	default: // also a failed further sending: it is tried again after the same time
-		s.awaitAnswer(e, now)
+	case !c.CancelAsked.IsZero():
+		return fmt.Sprintf("no answer within %v after the device was asked to cancel it", c.timeout())
+	case c.State != Sent:
+		return fmt.Sprintf("no answer within %v after its last progress", c.timeout())
 	}
-}
-
-// awaitAnswer sets the time for the answer, from now. Called with mu.
-func (s *Service) awaitAnswer(e *entry, now time.Time) {
-	e.due = now.Add(e.next.timeout())
-	if e.next.Delivery == AtLeastOnce && e.due.After(e.next.Expires) {
-		e.due = e.next.Expires
-	}
-	s.setAlarm(e)
-}
-
-// connectionLost says what the end of its connection means for a command. Called with mu.
-func (s *Service) connectionLost(e *entry, now time.Time) {
-	if e.next.Delivery == AtLeastOnce && e.ready != 0 {
-		return // a newer one is ready already
-	}
-	if e.next.Delivery == AtLeastOnce {
-		e.due = e.next.Expires // until the device is ready again
-		s.setAlarm(e)
-		return
-	}
-	s.change(e, Change{State: Unknown, Time: stamp(now), Cause: "connection lost before the answer"}, nil)
-}
-
-// frame is the command as the device gets it.
-func frame(c *Command, now time.Time) wire.Command {
-	return wire.Command{
-		ID: c.ID, Method: c.Method, Params: c.Params, Expires: c.Expires, TTL: c.Expires.Sub(now),
-		Attempt: c.Attempt, AtLeastOnce: c.Delivery == AtLeastOnce,
-	}
+	return fmt.Sprintf("no answer within %v", c.timeout())
 }

@@ -3,7 +3,6 @@ package commands_test
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -16,16 +15,6 @@ import (
 type terms func(r commands.Request) (commands.Terms, error)
 
 func (t terms) Check(r commands.Request) (commands.Terms, error) { return t(r) }
-
-func openWith(t *testing.T, kv *memory, r commands.Router, cfg commands.Config) *commands.Service {
-	t.Helper()
-	s, err := commands.Open(t.Context(), kv, r, cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { shut(t, s) })
-	return s
-}
 
 func TestWhatTheCatalogueRefusesIsNeitherRecordedNorSent(t *testing.T) {
 	kv, r := newMemory(), newRouter()

@@ -5,80 +5,132 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"telemetryhub/commands"
 	"telemetryhub/wire"
 )
 
+// journal is how often the devices took each command.
+type journal struct {
+	mu   sync.Mutex
+	runs map[string]int
+	last map[string]string // by device: the newest id that it was sent for the first time
+	bad  []string
+}
+
+// took notes a sending, and what it breaks: the order of first sendings, or the bound of the open ones.
+func (j *journal) took(device string, cmd wire.Command) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.runs[cmd.ID] == 0 {
+		if cmd.ID < j.last[device] {
+			j.bad = append(j.bad, fmt.Sprintf("%s was sent after %s", cmd.ID, j.last[device]))
+		}
+		j.last[device] = cmd.ID
+	}
+	j.runs[cmd.ID]++
+}
+
+// check compares the ledger's words of all commands with what the devices took.
+func (j *journal) check(t *testing.T, s *commands.Service) map[commands.State]int {
+	t.Helper()
+	count, cursor := map[commands.State]int{}, ""
+	for {
+		page, next := s.List(commands.Filter{Limit: 100, Cursor: cursor})
+		for _, c := range page {
+			if c = wantEndAny(t, s, c.ID); c.Delivery == commands.AtMostOnce && j.runs[c.ID] > 1 {
+				t.Errorf("at most once, and sent %d times: %+v", j.runs[c.ID], c)
+			}
+			if sent := j.runs[c.ID] > 0; sent != (c.Attempt > 0) || !sent && c.State == commands.Done {
+				t.Errorf("sent %d times, and the ledger says %s after %d attempts", j.runs[c.ID], c.State, c.Attempt)
+			}
+			if c.Delivery == commands.AtLeastOnce && c.State != commands.Done && c.State != commands.Failed && c.State != commands.Expired {
+				t.Errorf("at least once, and %s: %+v", c.State, c.History)
+			}
+			count[c.State]++
+		}
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	for _, fault := range j.bad {
+		t.Error(fault)
+	}
+	return count
+}
+
 // TestEveryCommandEndsTruly lets devices answer, fall silent and lose their connection at random while commands are
 // sent to them by many, closes and opens the ledger in between, and compares its words with what the devices did.
 func TestEveryCommandEndsTruly(t *testing.T) {
-	kv, r := bucket(t), newRouter()
-	s := open(t, kv, r)
-	var ran sync.Map // by command id: how often a device took it
-	r.before = func(cmd wire.Command) {
-		times, _ := ran.LoadOrStore(cmd.ID, new(int))
-		*times.(*int)++ // one sending at a time a command
+	for _, outstanding := range []int{1, 3} {
+		t.Run(fmt.Sprint("outstanding: ", outstanding), func(t *testing.T) { everyCommandEndsTruly(t, outstanding) })
 	}
-	session := make([]uint64, 8)
-	for d := range session {
-		session[d] = 1
+}
+
+func everyCommandEndsTruly(t *testing.T, outstanding int) {
+	const rounds, devices, each = 3, 8, 40
+	kv, r := bucket(t), newRouter()
+	j := &journal{runs: map[string]int{}, last: map[string]string{}}
+	cfg := commands.Config{Queue: rounds * each, Outstanding: outstanding}
+	s := openWith(t, kv, r, cfg)
+	var ledger sync.Mutex // of s, which changes
+	now := func() *commands.Service {
+		ledger.Lock()
+		defer ledger.Unlock()
+		return s
+	}
+	for d := range devices {
 		r.connect(fmt.Sprint("d", d), 1)
 	}
-	for round := range 3 {
-		var group sync.WaitGroup
-		for d := range session {
-			device := fmt.Sprint("d", d)
-			group.Go(func() { // the device
-				for range 40 {
-					out := <-r.sent
-					switch rand.N(4) {
-					case 0: // silent
-					case 1:
-						s.SessionEnded(out.device, out.session)
-					case 2:
-						s.Answered(out.device, out.session, fault(out.cmd.ID, -32000, "no"))
-					default:
-						s.Answered(out.device, out.session, result(out.cmd.ID, `1`))
-					}
-				}
-			})
-			group.Go(func() { // the operator
-				for range 40 {
-					_, err := s.Send(t.Context(), commands.Request{Device: device, Method: "m"})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // the devices
+		defer close(stopped)
+		for {
+			var out sending
+			select {
+			case out = <-r.sent:
+			case <-stop:
+				return
+			}
+			j.took(out.device, out.cmd)
+			switch rand.N(6) {
+			case 0: // silent
+			case 1:
+				r.reconnect(out.device)
+			case 2:
+				now().Answered(out.device, out.session, fault(out.cmd.ID, -32000, "no"))
+			default:
+				now().Answered(out.device, out.session, result(out.cmd.ID, `1`))
+			}
+		}
+	}()
+	for round := range rounds {
+		var operators sync.WaitGroup
+		for d := range devices {
+			operators.Go(func() {
+				for range each {
+					delivery := []commands.Delivery{commands.AtMostOnce, commands.AtLeastOnce}[rand.N(2)]
+					_, err := now().Send(t.Context(), commands.Request{Device: fmt.Sprint("d", d), Method: "m", Delivery: delivery, Timeout: 50 * time.Millisecond})
 					if err != nil {
 						t.Error(err)
 					}
 				}
 			})
 		}
-		group.Wait()
-		if round < 2 {
-			shut(t, s)
-			s = open(t, kv, r)
+		operators.Wait()
+		if round < rounds-1 { // in the middle of it all
+			shut(t, now())
+			ledger.Lock()
+			s = openWith(t, kv, r, cfg)
+			ledger.Unlock()
 		}
 	}
-	shut(t, s)
-	s = open(t, kv, r)
-	count, cursor := map[commands.State]int{}, ""
-	for {
-		page, next := s.List(commands.Filter{Limit: 100, Cursor: cursor})
-		for _, c := range page {
-			if !c.State.Final() { // just being written
-				c = wantEndAny(t, s, c.ID)
-			}
-			count[c.State]++
-			if times, ok := ran.Load(c.ID); !ok || *times.(*int) != 1 {
-				t.Errorf("%s (%s) was sent another number of times than once", c.ID, c.State)
-			}
-		}
-		if cursor = next; next == "" {
-			break
-		}
-	}
-	total := count[commands.Done] + count[commands.Failed] + count[commands.Unknown]
-	if total != 3*8*40 || count[commands.Done] == 0 || count[commands.Unknown] == 0 {
-		t.Errorf("outcomes = %v, want %d in all", count, 3*8*40)
+	count := j.check(t, now())
+	close(stop)
+	<-stopped
+	if total := count[commands.Done] + count[commands.Failed] + count[commands.Unknown]; total != rounds*devices*each || count[commands.Done] == 0 || count[commands.Unknown] == 0 {
+		t.Errorf("outcomes = %v, want %d in all", count, rounds*devices*each)
 	}
 }
 

@@ -12,7 +12,7 @@ type State string
 // The states. The last six are final; Unknown, and Expired after a sending, can still be mended by a late answer.
 const (
 	Accepted  State = "accepted"
-	Queued    State = "queued" // the device is not connected
+	Queued    State = "queued" // the device is not ready for it, or has others to do first
 	Sent      State = "sent"
 	Received  State = "received" // the device said that it has it
 	Running   State = "running"  // the device said that it works on it
@@ -53,6 +53,8 @@ type Change struct {
 	Time  time.Time `json:"time"`
 	Cause string    `json:"cause,omitempty"`
 	Actor string    `json:"actor,omitempty"` // who caused it; empty is the hub itself
+
+	fromDevice bool // the device said so, whatever an operator of the name device may do
 }
 
 // Command is a command as the ledger has it; as JSON it is also the record in the bucket.
@@ -76,8 +78,10 @@ type Command struct {
 	Origin         string          `json:"origin,omitempty"` // the address that the actor spoke from
 	Masked         json.RawMessage `json:"masked,omitempty"` // Params for people's eyes, where something in them is secret
 	IdempotencyKey string          `json:"idempotency_key,omitempty"`
-	Session        uint64          `json:"session,omitempty"` // the connection it was last sent on
-	Attempt        int             `json:"attempt,omitempty"` // how often it was sent
+	Session        uint64          `json:"session,omitempty"`     // the connection it was last sent on
+	Attempt        int             `json:"attempt,omitempty"`     // how often it was sent
+	CancelAsked    time.Time       `json:"cancel_asked,omitzero"` // when the device was asked to give it up
+	RetryOf        string          `json:"retry_of,omitempty"`    // the ended command that it repeats
 	History        []Change        `json:"history"`
 }
 
@@ -100,15 +104,25 @@ func (c *Command) changed() time.Time {
 // maxHistory bounds the story of a command that is sent again for days; its middle goes first.
 const maxHistory = 200
 
-// record adds a change to the story; copies of the command keep theirs. Of a row of sendings the first and the last are told.
+// record adds a change to the story; copies of the command keep theirs. Of a row of sendings, and
+// of sendings that a connection did not take, the first and the last are told.
 func (c *Command) record(step Change) {
 	n := len(c.History)
-	again := step.State == Sent && n > 1 && c.History[n-1].State == Sent && c.History[n-2].State == Sent
+	last := func(i int) State { // the state i steps ago
+		if i > n {
+			return ""
+		}
+		return c.History[n-i].State
+	}
+	again := step.State == Sent && last(1) == Sent && last(2) == Sent && step.Actor == ""
+	back := step.State == Queued && last(1) == Sent && last(2) == Queued && last(3) == Sent
 	history := make([]Change, n, n+1)
 	copy(history, c.History)
 	switch {
 	case again:
 		history = history[:n-1]
+	case back:
+		history = history[:n-2]
 	case n >= maxHistory:
 		history = slices.Delete(history, maxHistory/2, maxHistory/2+1)
 	}
@@ -126,13 +140,22 @@ type Request struct {
 	Actor          string
 	Role           string // of the actor; some methods ask for more than others
 	Origin         string // the address that the actor speaks from
+	RetryOf        string // the ended command that it repeats, if any
 	IdempotencyKey string // the same device and key return the first command
 }
 
 // Filter narrows a list of commands; the zero value lists all.
 type Filter struct {
-	Device string
-	State  State
-	Limit  int    // 0 is 100, at most 1000
-	Cursor string // what the page before returned as next
+	Device   string
+	Actor    string
+	States   []State   // one of these
+	From, To time.Time // made then or later, and before then
+	Limit    int       // 0 is 100, at most 1000
+	Cursor   string    // what the page before returned as next
+}
+
+func (f *Filter) takes(c *Command) bool {
+	return (f.Device == "" || c.Device == f.Device) && (f.Actor == "" || c.Actor == f.Actor) &&
+		(len(f.States) == 0 || slices.Contains(f.States, c.State)) &&
+		!c.Created.Before(f.From) && (f.To.IsZero() || c.Created.Before(f.To))
 }

@@ -8,16 +8,21 @@ import (
 // Errors that a caller tells apart.
 var (
 	ErrNotFound = errors.New("no such command")
-	// ErrTooLate refuses to cancel what was sent: the hub cannot know that it will not run.
+	// ErrTooLate refuses to cancel what has ended.
 	ErrTooLate = errors.New("too late to cancel")
-	ErrClosed  = errors.New("the command ledger is closed")
+	// ErrOpen refuses to repeat what has not ended.
+	ErrOpen   = errors.New("the command has not ended")
+	ErrClosed = errors.New("the command ledger is closed")
 )
 
-// OfflineError refuses a command because its device is not connected. Nothing was recorded.
-type OfflineError struct{ Device string }
+// QueueFullError refuses a command because too many wait for its device. Nothing was recorded.
+type QueueFullError struct {
+	Device       string
+	Limit, Value int // commands
+}
 
-func (e *OfflineError) Error() string {
-	return fmt.Sprintf("device %s is not connected; nothing was sent", e.Device)
+func (e *QueueFullError) Error() string {
+	return fmt.Sprintf("%d commands wait for device %s, and the limit is %d (commands.queue); nothing was recorded", e.Value, e.Device, e.Limit)
 }
 
 // InvalidError refuses a request. Limit and Value are set where a size was passed, Reason and Faults by the Catalogue.
@@ -31,9 +36,12 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string { return e.Field + ": " + e.Message }
 
-// BusyError refuses a command because too many are open.
-type BusyError struct{ Limit int }
+// BusyError refuses a command because too many are open, or their params too large together.
+type BusyError struct {
+	Limit, Value int
+	Unit         string // of both: commands or bytes
+}
 
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("%d commands are open, which is the limit; try again when some have ended", e.Limit)
+	return fmt.Sprintf("the open commands of all devices have %d %s, and the limit is %d; try again when some have ended", e.Value, e.Unit, e.Limit)
 }

@@ -23,7 +23,7 @@ func TestACommandThatExpiresWhileItIsRecordedIsNotSent(t *testing.T) {
 			if cause := c.History[len(c.History)-1].Cause; c.State != commands.Expired || c.Attempt != 0 || cause != "not sent: it expired while it was recorded" {
 				t.Errorf("%s: the command is %s (%q), attempt %d", delivery, c.State, cause, c.Attempt)
 			}
-			s.SessionReady("d1", 2)
+			r.connect("d1", 2)
 			s.Answered("d1", 1, result(c.ID, `1`))
 			time.Sleep(time.Minute)
 			if len(r.sent) != 0 {
@@ -36,33 +36,4 @@ func TestACommandThatExpiresWhileItIsRecordedIsNotSent(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestACommandThatItsConnectionHeldTooLongIsExpired tells the ledger what a connection tells of a command that it held.
-func TestACommandThatItsConnectionHeldTooLongIsExpired(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter()
-		r.connect("d1", 1)
-		s := open(t, newMemory(), r)
-		c := send(t, s, commands.Request{Expires: time.Second})
-		s.Expired("d2", 1, c.ID)
-		s.Expired("d1", 2, c.ID)
-		s.Expired("d1", 1, "nothing")
-		synctest.Wait()
-		if c, _ := s.Get(c.ID); c.State != commands.Sent {
-			t.Errorf("another connection made it %s", c.State)
-		}
-		s.Expired("d1", 1, c.ID)
-		if end := wantEnd(t, s, c.ID, commands.Expired, "not sent: it expired before the device was ready"); end.Attempt != 0 {
-			t.Errorf("attempt %d", end.Attempt)
-		}
-
-		again := send(t, s, commands.Request{Delivery: commands.AtLeastOnce, Expires: 20 * time.Second})
-		r.connect("d1", 2)
-		s.SessionEnded("d1", 1)
-		s.SessionReady("d1", 2)
-		synctest.Wait()
-		s.Expired("d1", 2, again.ID)
-		wantEnd(t, s, again.ID, commands.Expired, "not answered before it expired; sent 2 times, it may have run")
-	})
 }

@@ -3,6 +3,7 @@ package commands
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -15,6 +16,9 @@ const (
 	maxCause   = 200
 	maxMessage = 256
 )
+
+// byDevice is the actor of what a device says.
+const byDevice = "device"
 
 // lateAnswer is an answer on its way to the ledger.
 type lateAnswer struct {
@@ -49,18 +53,11 @@ func (s *Service) Answered(device string, session uint64, a wire.Answer) {
 
 // answer makes a device's answer the outcome of its command, unless it has one. Called with mu.
 func (s *Service) answer(e *entry, l lateAnswer) {
-	if e.next.Device != l.device || !e.shown {
+	if e.next.Device != l.device || !e.shown || e.departing {
 		s.ignore(l, "no command of this device")
 		return
 	}
-	state, cause := Done, ""
-	switch code := l.answer.Code; {
-	case l.answer.Fault == nil:
-	case code <= wire.CodeInvalidRequest && code >= wire.CodeInvalidParams:
-		state, cause = Rejected, faultText(l.answer)
-	default:
-		state, cause = Failed, faultText(l.answer)
-	}
+	state, cause := outcomeOf(l.answer)
 	late := e.next.State.Final() || l.session != e.next.Session
 	if late {
 		cause = strings.TrimPrefix(cause+"; the answer came late, when the command was "+string(e.next.State), "; ")
@@ -70,10 +67,28 @@ func (s *Service) answer(e *entry, l lateAnswer) {
 		result, fault = nil, nil
 		cause = strings.TrimPrefix(fmt.Sprintf("%s; its answer of %d bytes is over the limit of %d and was not kept", cause, size, MaxResult), "; ")
 	}
-	step := Change{State: state, Time: stamp(l.at), Cause: cause, Actor: "device"}
+	step := Change{State: state, Time: stamp(l.at), Cause: cause, Actor: byDevice, fromDevice: true}
 	if !s.change(e, step, func(c *Command) { c.Result, c.Error, c.Late = result, fault, late }) {
 		s.ignore(l, "it has ended")
 	}
+}
+
+// outcomeOf is the word for what a device answered.
+func outcomeOf(a wire.Answer) (state State, cause string) {
+	if a.Fault == nil {
+		return Done, ""
+	}
+	switch a.Code {
+	case wire.CodeInvalidRequest, wire.CodeMethodNotFound, wire.CodeInvalidParams:
+		state = Rejected
+	case wire.CodeExpired:
+		state = Expired
+	case wire.CodeCancelled:
+		state = Cancelled
+	default:
+		state = Failed
+	}
+	return state, faultText(a)
 }
 
 func (s *Service) ignore(l lateAnswer, why string) {
@@ -87,19 +102,21 @@ func (s *Service) Progressed(device string, session uint64, p wire.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.mirror.byID[p.ID]
-	if s.closed || !ok || e.next.Device != device || e.next.Session != session || !e.next.State.atDevice() {
+	if s.closed || !ok || e.next.Device != device || e.next.Session != session || !e.next.State.atDevice() || e.departing {
 		s.stats.IgnoredAnswers++
 		return
 	}
 	now := time.Now()
 	e.next.Progress = &Progress{Percent: min(max(p.Percent, 0), 100), Message: clip(p.Message, maxMessage)}
-	s.awaitAnswer(e, now)
-	state := Running
-	if p.Status == wire.ProgressReceived {
-		state = Received
+	if !e.sending {
+		s.awaitAnswer(e, now)
 	}
-	if legal(&e.next, state) {
-		s.change(e, Change{State: state, Time: stamp(now), Actor: "device"}, nil)
+	step := Change{State: Running, Time: stamp(now), Actor: byDevice, fromDevice: true}
+	if p.Status == wire.ProgressReceived {
+		step.State = Received
+	}
+	if legal(&e.next, step) {
+		s.change(e, step, nil)
 		return
 	}
 	if e.shown { // the same state, only further on: told, not written
@@ -108,52 +125,75 @@ func (s *Service) Progressed(device string, session uint64, p wire.Progress) {
 	}
 }
 
-// Expired takes that a connection held a command until it expired, and so did not send it.
-func (s *Service) Expired(device string, session uint64, id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, ok := s.mirror.byID[id]
-	if s.closed || !ok || e.next.Device != device || e.next.Session != session || e.next.State != Sent || e.next.Attempt != 1 {
-		return // what was sent before on another connection may have run: its own time ends it
-	}
-	s.expireUnsent(e, time.Now(), "not sent: it expired before the device was ready")
-}
-
-// SessionEnded takes the end of a device's connection: what was sent on it at most once is unknown now.
+// SessionEnded takes the end of a device's connection: what was sent on it at most once is unknown now, and what was
+// about to be sent waits for the next.
 func (s *Service) SessionEnded(device string, session uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	l := s.lanes[device]
+	if s.closed || l == nil {
 		return
 	}
+	if l.session == session {
+		l.session = 0
+	}
 	now := time.Now()
-	for _, e := range s.mirror.atWork[device] {
+	for _, e := range slices.Clone(l.out) {
+		if l.session == 0 && e.again {
+			e.again, e.due = false, e.next.Expires // until the device is ready again
+			s.setAlarm(e)
+		}
 		switch {
 		case e.next.Session != session || !e.next.State.atDevice():
+		case e.departing:
+			s.requeue(l, e, "not sent: the connection ended before", now)
 		case e.sending:
 			e.lost = true // sent says what it means once the Router has returned
 		default:
-			s.connectionLost(e, now)
+			s.connectionLost(l, e, now)
 		}
 	}
+	s.sweepLane(l)
 }
 
 // SessionReady takes that a device can be sent commands on a connection: after its hello, its first frame, or a while.
-// What it was sent at least once on an earlier connection and has not answered is sent again, in order. It may be
-// called more than once a session.
+// What it was sent at least once on an earlier connection and has not answered is sent again, then what waits, in
+// order. It may be called more than once a session.
 func (s *Service) SessionReady(device string, session uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	now := time.Now()
-	for _, e := range s.mirror.atWork[device] {
-		if e.next.Delivery == AtLeastOnce && e.next.State.atDevice() && e.next.Session != session && !e.sending {
-			e.ready, e.due = session, now
+	l := s.lane(device)
+	if session < l.session {
+		return // the word of a connection that was replaced
+	}
+	l.session, l.failures, l.pause = session, 0, time.Time{}
+	for _, e := range l.out {
+		if e.repeats() && e.next.State.atDevice() && e.next.Session != session && !e.sending && !e.departing {
+			e.again, e.due = true, time.Time{}
 			s.setAlarm(e)
 		}
 	}
+	s.rouse(l)
+}
+
+// Pending returns how many commands wait to be sent to a device, those included that are sent again when it is ready.
+func (s *Service) Pending(device string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[device]
+	if l == nil {
+		return 0
+	}
+	n := len(l.waiting)
+	for _, e := range l.out {
+		if e.departing || e.again || e.repeats() && e.next.Session != l.session {
+			n++
+		}
+	}
+	return n
 }
 
 func faultText(a wire.Answer) string {

@@ -6,35 +6,44 @@ import (
 	"time"
 )
 
-// TestTransitions holds the whole table: each state to each state, for both deliveries.
+// TestTransitions holds the whole table: each state to each state, for both deliveries, whether or not the command was
+// surely sent, and whoever says so.
 func TestTransitions(t *testing.T) {
 	all := []State{"", Accepted, Queued, Sent, Received, Running, Done, Failed, Rejected, Expired, Cancelled, Unknown}
-	both := map[State][]State{
+	always := map[State][]State{
 		"":       {Accepted},
 		Accepted: {Queued, Sent, Failed, Expired, Cancelled},
 		Queued:   {Sent, Failed, Expired, Cancelled},
 		Sent:     {Received, Running, Done, Failed, Rejected, Unknown},
 		Received: {Running, Done, Failed, Rejected, Unknown},
 		Running:  {Done, Failed, Rejected, Unknown},
-		Unknown:  {Done, Failed, Rejected},
-		Expired:  {Done, Failed, Rejected},
 	}
-	atLeast := map[State][]State{Sent: {Sent, Expired}, Received: {Sent, Expired}, Running: {Sent, Expired}}
+	device := map[State][]State{ // by its word only
+		Sent: {Expired, Cancelled}, Received: {Expired, Cancelled}, Running: {Expired, Cancelled},
+		Unknown: {Done, Failed, Rejected, Expired, Cancelled},
+	}
+	repeated := map[State][]State{Sent: {Sent, Expired}, Received: {Sent, Expired}, Running: {Sent, Expired}} // at least once
+	unsent := map[State][]State{Sent: {Queued, Expired, Cancelled}, Received: {Expired, Cancelled}, Running: {Expired, Cancelled}}
+	checked := 0
 	for _, delivery := range []Delivery{AtMostOnce, AtLeastOnce} {
-		for _, from := range all {
-			for _, to := range all {
-				want := slices.Contains(both[from], to) || (delivery == AtLeastOnce && slices.Contains(atLeast[from], to))
-				if got := legal(&Command{State: from, Delivery: delivery, Attempt: 1}, to); got != want {
-					t.Errorf("%s: %q to %q legal = %v, want %v", delivery, from, to, got, want)
+		for _, attempt := range []int{0, 1} {
+			for _, said := range []bool{false, true} {
+				for _, from := range all {
+					for _, to := range all {
+						want := slices.Contains(always[from], to) || said && slices.Contains(device[from], to) ||
+							delivery == AtLeastOnce && slices.Contains(repeated[from], to) || attempt == 0 && slices.Contains(unsent[from], to) ||
+							from == Expired && attempt == 1 && said && slices.Contains([]State{Done, Failed, Rejected}, to)
+						got := legal(&Command{State: from, Delivery: delivery, Attempt: attempt}, Change{State: to, Actor: byDevice, fromDevice: said})
+						if checked++; got != want {
+							t.Errorf("%s, attempt %d, said by the device %v: %q to %q legal = %v, want %v", delivery, attempt, said, from, to, got, want)
+						}
+					}
 				}
 			}
 		}
 	}
-	if !legal(&Command{State: Sent, Delivery: AtMostOnce, Attempt: 0}, Expired) {
-		t.Error("a command that surely was not sent cannot expire")
-	}
-	if legal(&Command{State: Expired, Attempt: 0}, Done) {
-		t.Error("a command that expired unsent became done")
+	if checked != 8*12*12 {
+		t.Errorf("checked %d pairs", checked)
 	}
 }
 

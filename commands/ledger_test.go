@@ -76,32 +76,17 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestOfflineIsRefusedAndNothingRecorded(t *testing.T) {
-	kv := bucket(t)
-	s := open(t, kv, newRouter())
-	_, err := s.Send(t.Context(), commands.Request{Device: "d1", Method: "ping"})
-	var offline *commands.OfflineError
-	if !errors.As(err, &offline) || offline.Device != "d1" {
-		t.Fatalf("error = %v, want an OfflineError", err)
-	}
-	if list, _ := s.List(commands.Filter{}); len(list) != 0 {
-		t.Errorf("recorded %+v", list)
-	}
-	if keys, err := kv.Keys(t.Context()); err == nil {
-		t.Errorf("the bucket has %v", keys)
-	}
-}
-
-func TestNotSentIsFailed(t *testing.T) {
+// TestWhatCannotBeSentIsFailed has the connection say that the command itself is unfit for its device.
+func TestWhatCannotBeSentIsFailed(t *testing.T) {
 	r := newRouter()
 	r.connect("d1", 1)
-	r.refuse(errors.New("its queue is full"))
+	r.refuse(fmt.Errorf("send: %w", &wire.Error{Code: wire.CodeTooLarge, Message: "the command is a frame of 90 bytes; the device takes at most 80"}))
 	s := open(t, bucket(t), r)
 	c := send(t, s, commands.Request{})
 	if c.State != commands.Failed || c.Attempt != 0 {
 		t.Errorf("Send returned %s after %d attempts, want failed after none", c.State, c.Attempt)
 	}
-	wantEnd(t, s, c.ID, commands.Failed, "not sent: its queue is full")
+	wantEnd(t, s, c.ID, commands.Failed, "not sent: the command is a frame of 90 bytes; the device takes at most 80")
 }
 
 func TestInvalidRequests(t *testing.T) {
@@ -171,10 +156,18 @@ func TestConnectionEndsWhileSending(t *testing.T) {
 	r.before = func(wire.Command) { s.SessionEnded("d1", 1) }
 	c := send(t, s, commands.Request{})
 	wantEnd(t, s, c.ID, commands.Unknown, "connection lost before the answer")
+	<-r.sent
 
-	r.before = func(wire.Command) { r.connect("d1", 2); s.SessionEnded("d1", 1) }
+	r.connect("d1", 1)
+	r.before = func(wire.Command) { // the Router sees the newer connection first
+		r.before = nil
+		r.connect("d1", 2)
+		s.SessionEnded("d1", 1)
+	}
 	c = send(t, s, commands.Request{})
-	wantEnd(t, s, c.ID, commands.Failed, "not sent: the session is over")
+	if out := <-r.sent; out.cmd.ID != c.ID || out.session != 2 || out.cmd.Attempt != 1 {
+		t.Errorf("what the old connection did not take went out as %+v", out)
+	}
 }
 
 func TestAnswerBeforeTheSendingReturns(t *testing.T) {
@@ -223,7 +216,7 @@ func TestProgressIsTold(t *testing.T) {
 func TestRestart(t *testing.T) {
 	kv, r := bucket(t), newRouter()
 	r.connect("d1", 1)
-	first := open(t, kv, r)
+	first := openWith(t, kv, r, commands.Config{Outstanding: 3})
 	open1 := send(t, first, commands.Request{})
 	again := send(t, first, commands.Request{Delivery: commands.AtLeastOnce})
 	done := send(t, first, commands.Request{Method: "read", IdempotencyKey: "k"})
@@ -240,10 +233,10 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	r.connect("d1", 0)
 	s := open(t, kv, r)
 	wantEnd(t, s, open1.ID, commands.Unknown, "the hub was restarted while the answer was open")
-	wantEnd(t, s, accepted, commands.Failed, "not sent: the hub was restarted before it was sent")
-	wantEnd(t, s, expired, commands.Expired, "it expired before it was sent")
+	wantEnd(t, s, expired, commands.Expired, "not sent: the device was not ready for it in time")
 	if got, err := s.Get(done.ID); err != nil || got.State != commands.Done || string(got.Result) != `[1]` || len(got.History) != 3 {
 		t.Errorf("ended command after the restart = %+v, %v", got, err)
 	}
@@ -263,6 +256,11 @@ func TestRestart(t *testing.T) {
 	}
 	s.Answered("d1", 5, result(again.ID, `1`))
 	wantEnd(t, s, again.ID, commands.Done, "")
+	if out := <-r.sent; out.cmd.ID != accepted || out.cmd.Attempt != 1 {
+		t.Errorf("what had not been sent went out as %+v", out)
+	}
+	s.Answered("d1", 5, result(accepted, `1`))
+	wantEnd(t, s, accepted, commands.Done, "")
 	s.Answered("d1", 5, result(open1.ID, `2`))
 	if c := awaitState(t, s, open1.ID, commands.Done); !c.Late {
 		t.Errorf("the answer after the restart = %+v", c)
@@ -293,7 +291,7 @@ func record(t *testing.T, kv interface {
 	t.Helper()
 	id := fmt.Sprintf("%026d", time.Now().UnixNano())
 	data, err := json.Marshal(commands.Command{
-		ID: id, Device: "d1", Method: "m", State: state, Delivery: commands.AtMostOnce, Expires: time.Now().Add(left),
+		ID: id, Device: "d1", Method: "m", State: state, Delivery: commands.AtMostOnce, Expires: time.Now().Add(left), TimeoutMs: 30_000,
 		History: []commands.Change{{State: state, Time: age(time.Minute)}},
 	})
 	if err != nil {

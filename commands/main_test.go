@@ -54,11 +54,20 @@ func bucket(t testing.TB) jetstream.KeyValue {
 // open opens a ledger and closes it at the end of the test.
 func open(t testing.TB, kv jetstream.KeyValue, r commands.Router) *commands.Service {
 	t.Helper()
-	s, err := commands.Open(t.Context(), kv, r, commands.Config{}, slog.New(slog.DiscardHandler))
+	return openWith(t, kv, r, commands.Config{})
+}
+
+// openWith is open with a configuration. What is connected in r is ready for commands.
+func openWith(t testing.TB, kv jetstream.KeyValue, r commands.Router, cfg commands.Config) *commands.Service {
+	t.Helper()
+	s, err := commands.Open(t.Context(), kv, r, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { shut(t, s) })
+	if r, ok := r.(*router); ok {
+		r.bind(s)
+	}
 	return s
 }
 
@@ -75,11 +84,13 @@ var errGone = errors.New("the session is over")
 
 // router is a Router whose devices are online as a test says, and which keeps what was sent.
 type router struct {
-	mu     sync.Mutex
-	online map[string]uint64
-	fail   error
-	sent   chan sending
-	before func(wire.Command) // called before a command is taken
+	mu        sync.Mutex
+	ledger    *commands.Service
+	online    map[string]uint64
+	fail      error
+	sent      chan sending
+	cancelled chan string        // ids that a device was asked to give up
+	before    func(wire.Command) // called before a command is taken
 }
 
 type sending struct {
@@ -89,16 +100,55 @@ type sending struct {
 }
 
 func newRouter() *router {
-	return &router{online: map[string]uint64{}, sent: make(chan sending, 20_000)}
+	return &router{online: map[string]uint64{}, sent: make(chan sending, 100_000), cancelled: make(chan string, 100)}
 }
 
+// bind makes a ledger the one that is told who is ready. After an earlier one, all have new sessions.
+func (r *router) bind(s *commands.Service) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := r.ledger != nil
+	r.ledger = s
+	for device, session := range r.online {
+		if again {
+			session++
+			r.online[device] = session
+		}
+		s.SessionReady(device, session)
+	}
+}
+
+// connect gives a device a session that is ready for commands; session 0 takes it away, of which the test tells the
+// ledger itself.
 func (r *router) connect(device string, session uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.online[device] = session
 	if session == 0 {
 		delete(r.online, device)
+		return
 	}
+	r.online[device] = session
+	if r.ledger != nil {
+		r.ledger.SessionReady(device, session)
+	}
+}
+
+// lose ends a device's session.
+func (r *router) lose(device string) {
+	r.mu.Lock()
+	session, ledger := r.online[device], r.ledger
+	delete(r.online, device)
+	r.mu.Unlock()
+	ledger.SessionEnded(device, session)
+}
+
+// reconnect ends a device's session and begins the next.
+func (r *router) reconnect(device string) {
+	r.mu.Lock()
+	session := r.online[device]
+	r.mu.Unlock()
+	r.lose(device)
+	r.connect(device, session+1)
 }
 
 // refuse makes every sending fail with err.
@@ -108,11 +158,14 @@ func (r *router) refuse(err error) {
 	r.fail = err
 }
 
-func (r *router) Online(device string) (uint64, bool) {
+func (r *router) Cancel(device string, session uint64, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	session, ok := r.online[device]
-	return session, ok
+	if r.online[device] != session {
+		return errGone
+	}
+	r.cancelled <- id
+	return nil
 }
 
 func (r *router) Send(device string, session uint64, cmd wire.Command) error {

@@ -7,23 +7,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // mirror holds the open commands and the newest ended ones. It is guarded by Service.mu.
 type mirror struct {
-	byID   map[string]*entry
-	order  []*entry                     // by id, which is the order of making; evicted ones are removed in one go
-	atWork map[string]map[string]*entry // by device and id: not ended, or not yet written
-	bytes  int                          // of the ended ones, about
-	limit  int                          // of bytes
+	byID  map[string]*entry
+	order []*entry // by id, which is the order of making; evicted ones are removed in one go
+	bytes int      // of the ended ones, about
+	limit int      // of bytes
 }
 
-func newMirror() mirror {
-	return mirror{byID: map[string]*entry{}, atWork: map[string]map[string]*entry{}, limit: MirrorBytes}
-}
+func newMirror() mirror { return mirror{byID: map[string]*entry{}, limit: MirrorBytes} }
 
 func (m *mirror) add(e *entry) {
 	m.byID[e.next.ID] = e
@@ -34,25 +30,7 @@ func (m *mirror) add(e *entry) {
 	m.order = slices.Insert(m.order, i, e)
 	if e.next.State.Final() {
 		m.weigh(e)
-		return
 	}
-	device := m.atWork[e.next.Device]
-	if device == nil {
-		device = map[string]*entry{}
-		m.atWork[e.next.Device] = device
-	}
-	device[e.next.ID] = e
-}
-
-// ended moves a command from those at work to those that may be evicted.
-func (m *mirror) ended(e *entry) {
-	if device := m.atWork[e.next.Device]; device != nil {
-		delete(device, e.next.ID)
-		if len(device) == 0 {
-			delete(m.atWork, e.next.Device)
-		}
-	}
-	m.weigh(e)
 }
 
 // evict forgets ended and written commands that gone names, and beyond that the oldest while there are too many bytes.
@@ -138,7 +116,10 @@ func (s *Service) List(f Filter) (cmds []Command, next string) {
 		end, _ = slices.BinarySearchFunc(s.mirror.order, f.Cursor, func(have *entry, id string) int { return strings.Compare(have.next.ID, id) })
 	}
 	for _, e := range slices.Backward(s.mirror.order[:end]) {
-		if !e.shown || (f.Device != "" && e.view.Device != f.Device) || (f.State != "" && e.view.State != f.State) {
+		if e.next.Created.Before(f.From) { // and all before it
+			return cmds, ""
+		}
+		if !e.shown || !f.takes(&e.view) {
 			continue
 		}
 		if len(cmds) == f.Limit {
@@ -168,27 +149,6 @@ func (s *Service) Wait(ctx context.Context, id string) (Command, error) {
 		return Command{}, ErrNotFound
 	}
 	return e.view, nil
-}
-
-// Cancel ends a command that was not sent. One that was sent cannot be called back: ErrTooLate.
-func (s *Service) Cancel(ctx context.Context, id, actor string) (Command, error) {
-	s.mu.Lock()
-	e, ok := s.mirror.byID[id]
-	if !ok || !e.shown {
-		s.mu.Unlock()
-		c, err := s.get(ctx, id)
-		if err != nil {
-			return Command{}, err
-		}
-		return c, fmt.Errorf("%w: the command is %s", ErrTooLate, c.State)
-	}
-	step := Change{State: Cancelled, Time: stamp(time.Now()), Cause: "cancelled before it was sent", Actor: actor}
-	if !s.change(e, step, nil) {
-		defer s.mu.Unlock()
-		return e.view, fmt.Errorf("%w: the command is %s", ErrTooLate, e.next.State)
-	}
-	s.mu.Unlock()
-	return s.Wait(ctx, id)
 }
 
 func decodeRecord(data []byte) (Command, error) {

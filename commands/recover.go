@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,8 +51,13 @@ func (s *Service) adopt(c Command, rev uint64) *entry {
 	if c.State.Final() {
 		close(e.settled)
 	} else {
-		e.counted = true
-		s.busy++
+		s.count(e)
+		l := s.lane(c.Device)
+		if c.State.atDevice() {
+			l.out = insert(l.out, e)
+		} else {
+			l.waiting = insert(l.waiting, e)
+		}
 	}
 	s.mirror.add(e)
 	if c.IdempotencyKey != "" {
@@ -69,35 +73,56 @@ func newEntry(c Command) *entry {
 	return &entry{next: c, recorded: make(chan struct{}), settled: make(chan struct{}), alarm: -1}
 }
 
-// settleLeftovers ends what an earlier process left open and what cannot go on: all its connections are gone.
+// count makes an entry one of the open ones. Called with mu, or before there is anybody else.
+func (s *Service) count(e *entry) {
+	e.counted = true
+	s.busy++
+	s.held += len(e.next.Params)
+}
+
+// discount takes that a command has ended and is written. Called with mu.
+func (s *Service) discount(e *entry) {
+	if e.counted {
+		e.counted = false
+		s.busy--
+		s.held -= len(e.next.Params)
+	}
+}
+
+// settleLeftovers goes on with what an earlier process left open. All its connections are gone: what it may have sent
+// is unknown or sent again, and what surely waits goes on waiting.
 func (s *Service) settleLeftovers(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var open []*entry
-	for _, device := range s.mirror.atWork {
-		for _, e := range device {
-			open = append(open, e)
+	waiting, out := 0, 0
+	for _, l := range s.lanes {
+		for _, e := range slices.Clone(l.waiting) {
+			s.keepWaiting(l, e, now)
+			waiting++
+		}
+		for _, e := range slices.Clone(l.out) {
+			out++
+			if e.repeats() {
+				e.due = e.next.Expires // sent again when the device is ready, or expired then
+				s.setAlarm(e)
+				continue
+			}
+			s.change(e, Change{State: Unknown, Time: stamp(now), Cause: "the hub was restarted while the answer was open"}, nil)
 		}
 	}
-	slices.SortFunc(open, func(a, b *entry) int { return cmp.Compare(a.next.ID, b.next.ID) })
-	for _, e := range open {
-		expired := !now.Before(e.next.Expires)
-		step := Change{Time: stamp(now)}
-		switch {
-		case e.next.State.atDevice() && e.next.Delivery == AtLeastOnce:
-			e.due = e.next.Expires // sent again when the device is ready, or expired then
-			s.setAlarm(e)
-			continue
-		case e.next.State.atDevice():
-			step.State, step.Cause = Unknown, "the hub was restarted while the answer was open"
-		case expired:
-			step.State, step.Cause = Expired, "it expired before it was sent"
-		default:
-			step.State, step.Cause = Failed, "not sent: the hub was restarted before it was sent"
-		}
-		s.change(e, step, nil)
+	if waiting+out > 0 {
+		s.log.Info("command ledger: goes on with what an earlier run left open", "waiting", waiting, "sent", out)
 	}
-	if len(open) > 0 {
-		s.log.Info("command ledger: settled what an earlier run left open", "commands", len(open))
+}
+
+func (s *Service) keepWaiting(l *lane, e *entry, now time.Time) {
+	if !now.Before(e.next.Expires) {
+		s.expireWaiting(l, e, now)
+		return
+	}
+	e.due = e.next.Expires
+	s.setAlarm(e)
+	if e.next.State == Accepted {
+		s.change(e, Change{State: Queued, Time: stamp(now), Cause: "the hub was restarted before it was sent"}, nil)
 	}
 }

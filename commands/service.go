@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,10 +13,12 @@ import (
 	"telemetryhub/wire"
 )
 
-// Router says who is connected and sends. Neither method blocks. An error of Send means that surely nothing was sent.
+// Router sends. Neither method blocks. An error means that surely nothing was sent; of Send a [*wire.Error] says that the
+// command itself cannot be sent to this device, and any other that this connection does not take it now.
 type Router interface {
-	Online(device string) (session uint64, ok bool)
 	Send(device string, session uint64, cmd wire.Command) error
+	// Cancel asks the device to give up a command that it was sent.
+	Cancel(device string, session uint64, id string) error
 }
 
 // writers is how many changes are written at once. On one disk they share its fsyncs hardly at all; on a cluster
@@ -29,23 +32,28 @@ type entry struct {
 	rev  uint64  // of view in the bucket; 0: not there yet
 
 	recorded chan struct{} // closed when the first record is durable, or has failed
+	refused  error         // why the first record failed; read after recorded is closed
 	settled  chan struct{} // closed when a final state is durable
 	shown    bool          // the first record is durable
 	counted  bool          // among Service.busy
 	weight   int           // in mirror.bytes
 
+	departing bool   // it is to go out once version departs is durable
+	departs   int    //
 	sending   bool   // the Router has it at this moment
+	again     bool   // it is to be sent again on the lane's session
 	lost      bool   // the session ended while sending
-	abandoned bool   // the device was deleted while sending
+	abandoned string // why all of the device's were ended while sending
 	abandoner string // by whom
-	ready     uint64 // the session to send again on; 0: the one it was sent on
 
-	unsaved  bool // next is newer than view
-	version  int  // of next, counted by its changes
-	queued   bool // in Service.queue or with a writer
-	failures int  // of writing, in a row
+	unsaved  bool          // next is newer than view
+	version  int           // of next, counted by its changes
+	durable  int           // version that is in the bucket
+	queued   bool          // in Service.queue or with a writer
+	failures int           // of writing, in a row
+	written  chan struct{} // closed by the next write; nil: nobody waits for it
 
-	due   time.Time // of the answer, or of sending again; zero: none
+	due   time.Time // of the answer, of sending again, or of the expiry; zero: none
 	retry time.Time // of the next try to write; zero: none
 	alarm int       // place in Service.alarms, -1: none
 	wake  time.Time // the earlier of due and retry
@@ -63,14 +71,17 @@ type Service struct {
 	mu     sync.Mutex
 	mirror mirror
 	keys   keys
+	lanes  map[string]*lane // by device
+	roused []*lane          // to be looked at by the alarm loop, each once
 	alarms alarms
 	queue  []*entry // waiting for a writer, each once
 	work   *sync.Cond
 	busy   int // entries that are open or unsaved, at most MaxOpen
+	held   int // bytes of their params, at most MaxOpenBytes
 	stats  Stats
 	closed bool
 
-	wakeUp  chan struct{} // the first alarm changed
+	wakeUp  chan struct{} // the first alarm changed, or a lane is roused
 	lookups chan lateAnswer
 	group   sync.WaitGroup
 	ctx     context.Context // ends when Close gives up the bucket
@@ -81,6 +92,7 @@ type Service struct {
 // Stats are the ledger's gauges and counters.
 type Stats struct {
 	Open           int    // open or unsaved commands
+	Queued         int    // of these, those that wait to be sent
 	Mirrored       int    // commands in memory
 	MirroredBytes  int    // about, of the ended ones
 	Unsaved        int    // changes that wait for a writer
@@ -102,6 +114,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, r Router, cfg Config, log 
 		kv: kv, router: r, cfg: cfg, log: log,
 		mirror:  newMirror(),
 		keys:    newKeys(),
+		lanes:   map[string]*lane{},
 		wakeUp:  make(chan struct{}, 1),
 		lookups: make(chan lateAnswer, 64),
 		stop:    make(chan struct{}),
@@ -120,8 +133,8 @@ func Open(ctx context.Context, kv jetstream.KeyValue, r Router, cfg Config, log 
 	return s, nil
 }
 
-// Close refuses new commands, ends the waits, and writes what is unsaved until ctx ends. What was sent and is not
-// answered stays sent; the next Open makes it unknown.
+// Close refuses new commands, ends the waits, and writes what is unsaved until ctx ends. What waits stays queued, what
+// was sent and is not answered stays sent; the next Open makes that unknown, or sends it again if it may.
 func (s *Service) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -130,6 +143,13 @@ func (s *Service) Close(ctx context.Context) error {
 	}
 	s.closed = true
 	close(s.stop)
+	for _, l := range s.lanes {
+		for _, e := range slices.Clone(l.out) {
+			if e.departing {
+				s.requeue(l, e, "the hub stopped before it was sent", time.Now())
+			}
+		}
+	}
 	for _, e := range s.alarms { // what waits to be tried again is tried now
 		if !e.retry.IsZero() {
 			e.retry = time.Time{}
@@ -167,12 +187,15 @@ func (s *Service) Stats() Stats {
 			st.Unsaved++
 		}
 	}
+	for _, l := range s.lanes {
+		st.Queued += len(l.waiting)
+	}
 	return st
 }
 
 // change makes a legal change of state and hands it to the writers; an illegal one is refused. Called with mu.
 func (s *Service) change(e *entry, step Change, edit func(*Command)) bool {
-	if !legal(&e.next, step.State) {
+	if !legal(&e.next, step) {
 		s.log.Debug("command: change refused", "command", e.next.ID, "from", e.next.State, "to", step.State, "cause", step.Cause)
 		return false
 	}
@@ -182,12 +205,30 @@ func (s *Service) change(e *entry, step Change, edit func(*Command)) bool {
 		edit(&e.next)
 	}
 	if step.State.Final() {
-		e.due = time.Time{}
-		s.setAlarm(e)
-		s.mirror.ended(e)
+		s.ended(e)
 	}
 	s.save(e)
 	return true
+}
+
+// ended takes a command that has ended out of its lane, where the next may follow. Called with mu.
+func (s *Service) ended(e *entry) {
+	e.due, e.departing, e.again = time.Time{}, false, false
+	s.setAlarm(e)
+	s.mirror.weigh(e)
+	if l := s.lanes[e.next.Device]; l != nil {
+		l.waiting, l.out = remove(l.waiting, e), remove(l.out, e)
+		s.rouse(l)
+	}
+}
+
+// note adds to a command's story what does not change its state. Called with mu.
+func (s *Service) note(e *entry, step Change, edit func(*Command)) {
+	step.State = e.next.State
+	e.next.record(step)
+	e.version++
+	edit(&e.next)
+	s.save(e)
 }
 
 // stamp is how the ledger writes a time: UTC, to the millisecond.

@@ -46,7 +46,7 @@ func (s *Service) answerOld(l lateAnswer) {
 	case err != nil && !errors.Is(err, ErrNotFound):
 		s.stats.DroppedAnswers++
 		s.log.Error("command ledger: a late answer could not be taken", "err", err)
-	case err != nil || c.Device != l.device || !legal(&c, Done):
+	case err != nil || c.Device != l.device || !legal(&c, Change{State: Done, fromDevice: true}):
 		s.ignore(l, "unknown or ended")
 	default:
 		s.answer(s.adopt(c, rev), l)

@@ -69,14 +69,14 @@ func (s *Service) write(cmd Command, rev uint64) (Command, uint64, error) {
 	if there.State == cmd.State && there.changed().Equal(cmd.changed()) {
 		return cmd, rev, nil // it was this change, unheard
 	}
-	if len(cmd.History) == 0 || !legal(&there, cmd.State) {
+	if len(cmd.History) == 0 || !legal(&there, cmd.History[len(cmd.History)-1]) {
 		s.log.Warn("command ledger: the bucket was ahead", "command", cmd.ID, "bucket", there.State, "here", cmd.State)
 		return there, rev, nil
 	}
 	merged := there
 	merged.record(cmd.History[len(cmd.History)-1])
 	merged.Result, merged.Error, merged.Late = cmd.Result, cmd.Error, cmd.Late
-	merged.Session, merged.Attempt = cmd.Session, cmd.Attempt
+	merged.Session, merged.Attempt, merged.CancelAsked = cmd.Session, cmd.Attempt, cmd.CancelAsked
 	next, err = s.put(merged, rev)
 	return merged, next, err
 }
@@ -105,24 +105,31 @@ func (s *Service) written(e *entry, version int, stored Command, rev uint64, err
 	e.queued = false
 	if err != nil {
 		s.notWritten(e, err)
+		if !e.shown && e.refused == nil {
+			s.notRecorded(e, err)
+		}
 		return
 	}
 	if e.failures > 0 {
 		s.log.Info("command ledger: written again", "command", e.next.ID, "failures", e.failures)
 	}
-	e.failures, e.rev, e.shown = 0, rev, true
+	first := !e.shown && e.refused == nil
+	e.failures, e.rev, e.shown, e.durable = 0, rev, true, version
+	if e.written != nil {
+		close(e.written)
+		e.written = nil
+	}
 	if e.version == version {
 		e.unsaved = false
 		progress := e.next.Progress
 		e.next = stored
 		e.next.Progress = progress
 		if stored.State.Final() { // of the bucket's own accord, maybe
-			e.due = time.Time{}
-			s.setAlarm(e)
-			s.mirror.ended(e)
+			s.ended(e)
 		}
 	}
 	s.show(e, stored)
+	s.proceed(e, first)
 	if e.unsaved {
 		s.save(e)
 		return
@@ -130,13 +137,32 @@ func (s *Service) written(e *entry, version int, stored Command, rev uint64, err
 	if !stored.State.Final() {
 		return
 	}
-	if e.counted {
-		e.counted = false
-		s.busy--
-	}
+	s.discount(e)
 	if s.mirror.bytes > s.mirror.limit {
 		s.mirror.evict(nil)
 	}
+}
+
+// proceed does what was to follow a durable change: the command goes out, and whoever asked for it is answered after
+// that. Called with mu.
+func (s *Service) proceed(e *entry, first bool) {
+	l := s.lane(e.next.Device)
+	if first && e.abandoned != "" {
+		e.next.Attempt = 0
+		s.abandon(e, e.abandoned, e.abandoner)
+	}
+	if e.departing {
+		s.dispatch(l)
+	} else if first {
+		s.rouse(l) // it waits, and its place may be free by now
+	}
+	if first {
+		if s.cfg.Recorded != nil {
+			s.cfg.Recorded(e.view)
+		}
+		close(e.recorded)
+	}
+	s.sweepLane(l)
 }
 
 // show makes a durable command what readers see. Called with mu.

@@ -202,6 +202,9 @@ func (n *conn) refuse(id []byte, e *wire.Error) {
 // Send implements Link.
 func (n *conn) Send(cmd wire.Command) error { return n.out.command(cmd) }
 
+// Cancel implements Link.
+func (n *conn) Cancel(id string) error { return n.out.cancel(id) }
+
 // Close implements Link. The close frame goes out after what is already in the outbox.
 func (n *conn) Close(code int, reason string) { n.out.close(code, reason) }
 

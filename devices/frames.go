@@ -80,7 +80,7 @@ func (n *conn) hello(f wire.Frame) error {
 	}
 	n.acksFor = h.Ack
 	n.out.limit(h.MaxFrame)
-	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame}
+	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame, Pending: n.session.Pending()}
 	if h.Boot != "" {
 		w.Ack = n.recall(h.Boot)
 	}

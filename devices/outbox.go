@@ -18,7 +18,6 @@ import (
 const (
 	outboxFull = 64 << 10
 	outboxMost = 1 << 20
-	heldMost   = 1000 // commands that wait for the device to be ready
 )
 
 // readyAfter is when a device that has said nothing is sent its commands all the same.
@@ -26,6 +25,7 @@ const readyAfter = 2 * time.Second
 
 var (
 	errSessionOver = errors.New("the device's connection has ended")
+	errNotReady    = errors.New("the device is not yet ready for commands")
 	errUnread      = errors.New("the device does not read what it is sent")
 )
 
@@ -37,8 +37,7 @@ type outbox struct {
 	changed  sync.Cond // drained, or the writer ended
 	frames   []byte    // frames, one after the other
 	ends     []int     // where each frame ends in frames
-	held     []wire.Command
-	open     bool // commands may be sent
+	open     bool      // commands may be sent
 	largest  int  // bytes of the largest frame that the device takes, 0 if it did not say
 	born     time.Time
 	pongData []byte // not nil: a pong is due
@@ -91,29 +90,36 @@ func (o *outbox) encode(frames []byte, from int) []byte {
 	return append(frames[:from], frames[to:]...)
 }
 
-// command adds a command, or holds it until the device is ready.
+// command adds a command. An error of type *wire.Error says that the device never takes it.
 func (o *outbox) command(cmd wire.Command) error {
 	frame := o.encode(wire.AppendCommand(nil, cmd), 0)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	waiting := len(o.frames)
-	for _, held := range o.held {
-		waiting += len(held.ID) + len(held.Method) + len(held.Params)
-	}
-	switch {
-	case o.closing || o.broken != nil:
-		return errSessionOver
-	case waiting+len(frame) > outboxMost || len(o.held) >= heldMost:
-		return errUnread
-	}
 	if err := o.tooLarge(frame); err != nil {
 		return err
 	}
-	if o.open {
-		o.addEncoded(frame)
-	} else {
-		o.held = append(o.held, cmd)
+	return o.request(frame)
+}
+
+// cancel adds hub.cancel.
+func (o *outbox) cancel(id string) error {
+	frame := o.encode(wire.AppendCancel(nil, id), 0)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.request(frame)
+}
+
+// request adds what a device that does not read is not sent. It needs mu.
+func (o *outbox) request(frame []byte) error {
+	switch {
+	case o.closing || o.broken != nil:
+		return errSessionOver
+	case !o.open:
+		return errNotReady
+	case len(o.frames)+len(frame) > outboxMost:
+		return errUnread
 	}
+	o.addEncoded(frame)
 	return nil
 }
 
@@ -128,44 +134,15 @@ func (o *outbox) tooLarge(frame []byte) *wire.Error {
 	}
 }
 
-// ready lets commands go: the device has said something, or long enough nothing.
+// ready lets commands come: the device has said something, or long enough nothing.
 func (o *outbox) ready() {
 	o.mu.Lock()
-	if o.open || o.closing {
-		o.mu.Unlock()
-		return
-	}
-	o.open = true
-	now := time.Now()
-	var refused []wire.Answer
-	var expired []string
-	for _, cmd := range o.held {
-		if !cmd.Expires.IsZero() && !now.Before(cmd.Expires) {
-			expired = append(expired, cmd.ID)
-			continue
-		}
-		frame := o.encode(wire.AppendCommand(nil, cmd), 0)
-		if err := o.tooLarge(frame); err != nil {
-			refused = append(refused, refusedAnswer(cmd.ID, err))
-			continue
-		}
-		o.addEncoded(frame)
-	}
-	o.held = nil
+	first := !o.open && !o.closing
+	o.open = o.open || first
 	o.mu.Unlock()
-	for _, a := range refused {
-		o.conn.session.Answer(a)
+	if first {
+		o.conn.session.Ready()
 	}
-	for _, id := range expired {
-		o.conn.session.Expired(id)
-	}
-	o.conn.session.Ready()
-}
-
-// refusedAnswer stands for the device's answer to a held command that turned out too large for it.
-func refusedAnswer(id string, e *wire.Error) wire.Answer {
-	return wire.Answer{ID: id, Code: e.Code, Fault: fmt.Appendf(nil, `{"code":%d,"message":%q,"data":{"reason":%q,"limit":%d,"value":%d}}`,
-		e.Code, e.Message, e.Reason, e.Limit, e.Value)}
 }
 
 // limit notes the largest frame that the device takes, 0 if it did not say.

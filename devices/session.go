@@ -15,10 +15,12 @@ const (
 	TransportMQTT = "mqtt"
 )
 
-// Link is how a session's device is reached. Neither method blocks. An error of Send means that surely nothing was
-// sent. Close takes a WebSocket close code; other transports translate it.
+// Link is how a session's device is reached. No method blocks. An error of Send or Cancel means that surely nothing was
+// sent; of Send a *wire.Error says that this device never takes the command, any other that the connection does not take
+// it now. Close takes a WebSocket close code; other transports translate it.
 type Link interface {
 	Send(cmd wire.Command) error
+	Cancel(id string) error // asks the device to give up a command
 	Close(code int, reason string)
 }
 
@@ -106,8 +108,8 @@ func (s *Session) Ready() { s.sessions.answers.SessionReady(s.Device, s.id) }
 // Answer passes on the device's answer to a command.
 func (s *Session) Answer(a wire.Answer) { s.sessions.answers.Answered(s.Device, s.id, a) }
 
-// Expired says that a command was held until it expired, and not sent.
-func (s *Session) Expired(id string) { s.sessions.answers.Expired(s.Device, s.id, id) }
+// Pending returns how many commands wait for the device.
+func (s *Session) Pending() int { return s.sessions.answers.Pending(s.Device) }
 
 // Progress passes on what the device says of a command that it works on.
 func (s *Session) Progress(p wire.Progress) { s.sessions.answers.Progressed(s.Device, s.id, p) }

@@ -13,7 +13,7 @@ import (
 type Answers interface {
 	Answered(device string, session uint64, a wire.Answer)
 	Progressed(device string, session uint64, p wire.Progress)
-	Expired(device string, session uint64, id string) // a command that was held until then, and not sent
+	Pending(device string) int // commands that wait for the device
 	SessionReady(device string, session uint64)
 	SessionEnded(device string, session uint64)
 }
@@ -123,6 +123,17 @@ func (s *Sessions) Send(device string, session uint64, cmd wire.Command) error {
 		return errSessionOver
 	}
 	return n.Link.Send(cmd)
+}
+
+// Cancel asks the device, on that session, to give up a command. An error means that it was surely not asked.
+func (s *Sessions) Cancel(device string, session uint64, id string) error {
+	s.mu.RLock()
+	n, ok := s.byDevice[device]
+	s.mu.RUnlock()
+	if !ok || n.id != session {
+		return errSessionOver
+	}
+	return n.Link.Cancel(id)
 }
 
 // Kick ends the device's session and reports whether it had one.

@@ -28,6 +28,13 @@ func (l *link) Send(cmd wire.Command) error {
 	return nil
 }
 
+func (l *link) Cancel(id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = append(l.sent, "cancel "+id)
+	return nil
+}
+
 func (l *link) Close(code int, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,6 +14,8 @@ const (
 	CodeInternal       = -32603
 	CodeUnavailable    = -32000 // the hub cannot take it now; try again after data.retry_after_ms
 	CodeTooLarge       = -32001 // over max_frame
+	CodeExpired        = -32050 // a device's answer: the command came after its time, and was not started
+	CodeCancelled      = -32051 // a device's answer: it gave the command up, as it was asked to
 )
 
 // Reasons, as they stand in data.reason of errors, in notices, in the audit and in metrics.

@@ -40,6 +40,13 @@ func AppendCommand(dst []byte, c Command) []byte {
 	return append(dst, '}')
 }
 
+// AppendCancel appends hub.cancel{id}: the device is asked to give up the command with this id.
+func AppendCancel(dst []byte, id string) []byte {
+	dst = append(dst, `{"jsonrpc":"2.0","method":"hub.cancel","params":{"id":`...)
+	dst = appendQuoted(dst, id)
+	return append(dst, "}}"...)
+}
+
 // AppendAck appends hub.ack{boot, seq}: every reading of boot up to seq that reached the hub is durable or was named
 // in a notice. An empty boot is left out.
 func AppendAck(dst []byte, boot string, seq uint64) []byte {

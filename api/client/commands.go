@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,9 @@ type Command struct {
 	TimeoutMs      int64           `json:"timeout_ms,omitempty"`
 	Actor          string          `json:"actor,omitempty"`
 	IdempotencyKey string          `json:"idempotency_key,omitempty"`
+	Attempt        int             `json:"attempt,omitempty"`     // how often it was sent
+	CancelAsked    time.Time       `json:"cancel_asked,omitzero"` // when the device was asked to give it up
+	RetryOf        string          `json:"retry_of,omitempty"`    // the command that it repeats
 	History        []Change        `json:"history,omitempty"`
 }
 
@@ -79,7 +83,8 @@ type CommandRequest struct {
 }
 
 // SendCommand sends a command and, with Wait, waits for its outcome; the state reached is returned in either case.
-// A device that is not connected is a Problem with reason device_offline.
+// For a device that is not connected, or has others to do first, it is queued; where too many wait, that is a Problem with
+// reason queue_full.
 func (c *Client) SendCommand(ctx context.Context, device string, r CommandRequest) (Command, error) {
 	body := struct {
 		Method   string          `json:"method"`
@@ -115,16 +120,21 @@ func (c *Client) Command(ctx context.Context, id string) (Command, error) {
 
 // CommandFilter narrows a list of commands; the zero value lists all.
 type CommandFilter struct {
-	Device string
-	State  string
-	Page   int
+	Device   string
+	States   []string // one of these
+	Actor    string
+	From, To string // RFC 3339, ms since 1970, or a time back from now such as -1h
+	Page     int
 }
 
 // Commands lists commands, the newest first, page after page. After an error the sequence ends.
 func (c *Client) Commands(ctx context.Context, f CommandFilter) iter.Seq2[Command, error] {
 	q := url.Values{}
 	setText(q, "device", f.Device)
-	setText(q, "state", f.State)
+	setText(q, "state", strings.Join(f.States, ","))
+	setText(q, "actor", f.Actor)
+	setText(q, "from", f.From)
+	setText(q, "to", f.To)
 	setInt(q, "limit", f.Page)
 	return pages(q, func(q url.Values) ([]Command, string, error) {
 		var page struct {
@@ -136,9 +146,25 @@ func (c *Client) Commands(ctx context.Context, f CommandFilter) iter.Seq2[Comman
 	})
 }
 
-// CancelCommand cancels a command that has not started; a later one is a Problem that says so.
+// CancelCommand cancels a command that was not sent. Of one that was sent the device is asked to give it up: it is
+// returned as it stands, with CancelAsked, and the device's answer decides. One that has ended is a Problem that says so.
 func (c *Client) CancelCommand(ctx context.Context, id string) (Command, error) {
 	var cmd Command
 	err := c.do(ctx, call{method: http.MethodDelete, path: "/api/v1/commands/" + url.PathEscape(id)}, &cmd)
+	return cmd, err
+}
+
+// RetryCommand sends an ended command again, as a new one, and with wait waits for its outcome. Key is the
+// Idempotency-Key; it may be empty.
+func (c *Client) RetryCommand(ctx context.Context, id string, wait time.Duration, key string) (Command, error) {
+	k := call{method: http.MethodPost, path: "/api/v1/commands/" + url.PathEscape(id) + "/retry", query: url.Values{}, wait: wait}
+	if wait > 0 {
+		k.query.Set("wait", durationText(wait))
+	}
+	if key != "" {
+		k.header = http.Header{"Idempotency-Key": {key}}
+	}
+	var cmd Command
+	err := c.do(ctx, k, &cmd)
 	return cmd, err
 }

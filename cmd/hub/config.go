@@ -105,10 +105,12 @@ type NATSConfig struct {
 
 // CommandsConfig holds the defaults and bounds of commands.
 type CommandsConfig struct {
-	Timeout   time.Duration `yaml:"timeout"` // for the answer
-	Expires   time.Duration `yaml:"expires"` // for the start
-	Keep      time.Duration `yaml:"keep"`    // how long the ledger remembers
-	MaxParams Size          `yaml:"max_params"`
+	Timeout     time.Duration `yaml:"timeout"` // for the answer
+	Expires     time.Duration `yaml:"expires"` // for the start
+	Keep        time.Duration `yaml:"keep"`    // how long the ledger remembers
+	MaxParams   Size          `yaml:"max_params"`
+	Queue       int           `yaml:"queue"`       // that wait for one device
+	Outstanding int           `yaml:"outstanding"` // that one device was sent and has not answered
 
 	Rollouts RolloutsConfig `yaml:"rollouts"`
 }
@@ -195,7 +197,10 @@ func defaultConfig() Config {
 			Expires:   24 * time.Hour,
 			Keep:      30 * 24 * time.Hour,
 			MaxParams: 64 << 10,
-			Rollouts:  RolloutsConfig{Open: 500, Grace: time.Minute},
+
+			Queue:       100,
+			Outstanding: 1,
+			Rollouts:    RolloutsConfig{Open: 500, Grace: time.Minute},
 		},
 		Audit: AuditConfig{Keep: backbone.DefaultActsKeep, KeepBytes: backbone.DefaultActsMaxBytes},
 		MQTT: MQTTConfig{

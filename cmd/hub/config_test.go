@@ -225,6 +225,8 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"ledger shorter than wait": {"commands:\n  keep: 48h\n  expires: 49h", `hub.yaml:3: commands.expires: 49h0m0s is longer than commands.keep, 48h0m0s`},
 		"keep below the default":   {"commands:\n  keep: 12h", `hub.yaml:1: commands.expires: 24h0m0s is longer than commands.keep, 12h0m0s`},
 		"params beyond a record":   {"commands:\n  max_params: 1MiB", `hub.yaml:2: commands.max_params: 1MiB is too large: at most 512KiB`},
+		"no queue":                 {"commands:\n  queue: 0", `hub.yaml:2: commands.queue: 0 is too small: at least 1`},
+		"all at once":              {"commands:\n  outstanding: 101", `hub.yaml:2: commands.outstanding: 101 is too large: at most 100`},
 		"session of years":         {"mqtt:\n  session_expiry: 8761h", `hub.yaml:2: mqtt.session_expiry: 8761h0m0s is too large: at most 8760h0m0s`},
 		"user in the store's URL":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://u:p@h:1\n    bucket: b", `hub.yaml:4: store.influxdb.url: is more than http://HOST:PORT: a user belongs into store.influxdb.token, as USER:PASSWORD`},
 		"bucket without database":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://h:1\n    bucket: /b", `hub.yaml:5: store.influxdb.bucket: is needed with store.kind: influxdb`},
@@ -255,8 +257,8 @@ func TestFaultsOfMeaning(t *testing.T) {
 func TestBoundsAreThoseOfTheParts(t *testing.T) {
 	for _, text := range []string{
 		"",
-		"commands: {timeout: 100ms, expires: 1s, keep: 1h, max_params: 1KiB}",
-		"commands: {timeout: 1h, expires: 8760h, keep: 8760h, max_params: 512KiB}",
+		"commands: {timeout: 100ms, expires: 1s, keep: 1h, max_params: 1KiB, queue: 1, outstanding: 1}",
+		"commands: {timeout: 1h, expires: 8760h, keep: 8760h, max_params: 512KiB, queue: 10000, outstanding: 100}",
 		"mqtt: {session_expiry: 0s}\ndevices: {max_frame: 1KiB}",
 		"mqtt: {session_expiry: 8760h, listen: off, plain_listen: ':1883', plain_anywhere: true}\ndevices: {max_frame: 16MiB}",
 		"mqtt: {plain_listen: '[::1]:1883'}",

@@ -196,6 +196,8 @@ func (c *Config) validateCommands(faults *faultList) {
 		faults.add("commands.expires", "%s is longer than commands.keep, %s", c.Commands.Expires, c.Commands.Keep)
 	}
 	within(faults, "commands.max_params", c.Commands.MaxParams, minFrame, commands.LargestParams)
+	within(faults, "commands.queue", c.Commands.Queue, 1, commands.LargestQueue)
+	within(faults, "commands.outstanding", c.Commands.Outstanding, 1, commands.MostOutstanding)
 	within(faults, "commands.rollouts.open", c.Commands.Rollouts.Open, 1, rollouts.LargestOpen)
 	within(faults, "commands.rollouts.grace", c.Commands.Rollouts.Grace, 0, rollouts.LongestGrace)
 }

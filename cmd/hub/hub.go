@@ -199,7 +199,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 }
 
 func (c CommandsConfig) ledger() commands.Config {
-	return commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams)}
+	return commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams), Queue: c.Queue, Outstanding: c.Outstanding}
 }
 
 func (h *hub) openBridge(context.Context) error {

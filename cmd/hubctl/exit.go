@@ -21,21 +21,19 @@ const (
 	exitUnknown = 4 // sent, and nobody can say whether it ran
 	exitNotRun  = 5 // expired or cancelled
 	exitPending = 6 // no outcome yet when the waiting ended
-	exitOffline = 7 // the device is not connected; nothing was sent
 
 	exitInterrupted = 130 // as shells have it: 128 + SIGINT
 )
 
 const exitHelp = `Exit status:
 
-    0  done, or accepted without --wait        1  the hub refused, or cannot be reached
+    0  done, or queued without --wait          1  the hub refused, or cannot be reached
     2  the command line is wrong             130  interrupted
 
-of send:
+of send, and of commands retry and cancel:
 
     3  the device answered with an error       4  sent, and unknown whether it ran
-    5  expired or cancelled                    6  no outcome yet when the waiting ended
-    7  the device is not connected; nothing was sent`
+    5  expired or cancelled                    6  no outcome yet when the waiting ended`
 
 // statusError ends hubctl with a status and, unless it is empty, a message.
 type statusError struct {
@@ -67,8 +65,6 @@ func finish(err error, stderr io.Writer, hasToken bool) int {
 	}
 	say(stderr, "hubctl: "+strings.ReplaceAll(err.Error(), "\n", "\nhubctl: "))
 	switch {
-	case client.IsReason(err, "device_offline"):
-		return exitOffline
 	case client.IsStatus(err, http.StatusUnauthorized) && !hasToken:
 		say(stderr, "hubctl: no token was given: pass --token-file FILE or set HUB_TOKEN; the hub wrote an admin's to DIR/admin.token")
 	case client.IsStatus(err, http.StatusUnauthorized):

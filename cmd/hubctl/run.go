@@ -39,7 +39,8 @@ type commandLine struct {
 	Commands struct {
 		Ls     commandsLs     `cmd:"" help:"List commands, the newest first."`
 		Show   commandsShow   `cmd:"" help:"Show a command and its story."`
-		Cancel commandsCancel `cmd:"" help:"Cancel a command that was not sent."`
+		Cancel commandsCancel `cmd:"" help:"Cancel a command, or ask its device to."`
+		Retry  commandsRetry  `cmd:"" help:"Send an ended command again, as a new one."`
 	} `cmd:"" aliases:"command" help:"The ledger of commands."`
 	Watch      watchCommand   `cmd:"" help:"Show readings, presence and commands as they happen."`
 	History    historyCommand `cmd:"" help:"Read back what a device measured."`

@@ -29,12 +29,13 @@ type sendCommand struct {
 	Timeout  time.Duration `placeholder:"30s" help:"How long the device may take to answer; progress extends it (default: that of the method, or the hub's)."`
 	Expires  time.Duration `placeholder:"24h" help:"Not started later than that (default: the hub's)."`
 	Delivery string        `enum:"at-most-once,at-least-once," default:"" placeholder:"WORD" help:"at-most-once: never sent twice (the default). at-least-once: sent again until answered or expired."`
-	Key      string        `placeholder:"TEXT" help:"Idempotency key: the same key for the same device returns the first command."`
+	Key      string        `aliases:"idempotency-key" placeholder:"TEXT" help:"Idempotency key: the same key for the same device returns the first command."`
 }
 
 // Help is what kong shows below the flags.
 func (sendCommand) Help() string {
-	return "The outcome is one word, and it is honest: unknown means that the device may or may not have run it.\n\n" + exitHelp +
+	return "The outcome is one word, and it is honest: unknown means that the device may or may not have run it. For a device that is not " +
+		"connected, or has others to do first, the command is queued until it expires; with --expires 10s it is now or never.\n\n" + exitHelp +
 		"\n\nExample: hubctl send pump-7 set speed=3 mode=auto --wait"
 }
 
@@ -61,17 +62,23 @@ func (c *sendCommand) Run(a *app) error {
 	if err != nil {
 		return paramFaults(err)
 	}
-	if c.Wait && !cmd.Final() {
-		timeout := time.Duration(cmd.TimeoutMs) * time.Millisecond // the method's own may be longer
-		if cmd, err = a.await(cmd, started.Add(max(timeout, c.Timeout)+waitMargin)); err != nil {
+	timeout := time.Duration(cmd.TimeoutMs) * time.Millisecond // the method's own may be longer
+	return a.finishSending(cmd, c.Wait, started.Add(max(timeout, c.Timeout)+waitMargin))
+}
+
+// finishSending shows a command that was made, with wait once it has ended or until is over, and returns what the exit
+// status says of it.
+func (a *app) finishSending(cmd client.Command, wait bool, until time.Time) (err error) {
+	if wait && !cmd.Final() {
+		if cmd, err = a.await(cmd, until); err != nil {
 			return err
 		}
 	}
 	if err := a.showOutcome(cmd); err != nil {
 		return err
 	}
-	if !c.Wait && !cmd.Final() {
-		return nil // accepted
+	if !wait && !cmd.Final() {
+		return nil // sent or queued
 	}
 	return outcome(cmd)
 }
@@ -123,7 +130,7 @@ func (a *app) showOutcome(cmd client.Command) error {
 		return a.printJSON(cmd)
 	}
 	note := "hubctl: command " + cmd.ID + " is " + stateText(cmd)
-	if cause := cmd.Cause(); cause != "" && cmd.Final() {
+	if cause := cmd.Cause(); cause != "" && (cmd.Final() || cmd.State == "queued") {
 		note += ": " + clean(cause)
 	}
 	if !cmd.Final() {

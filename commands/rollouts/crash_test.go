@@ -53,6 +53,7 @@ func killAfter(t *testing.T, writes int, offline rollouts.OfflineRule) bool {
 		t.Errorf("%d were sent to devices that are away", f.sent()-before)
 	}
 	f.setOffline(false)
+	f.connect()
 	again := h.create(t, request)
 	if err == nil && again.ID != made.ID {
 		t.Errorf("the rollout of before is lost")

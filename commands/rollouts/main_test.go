@@ -75,6 +75,7 @@ type fleet struct {
 	order   []string       // in which devices were sent something
 	kept    []wire.Command // of silent ones
 	ledger  *commands.Service
+	session uint64
 	disk    *disk // of tests in virtual time
 	terms   func(commands.Request) (commands.Terms, error)
 }
@@ -125,8 +126,25 @@ func (f *fleet) Online(id string) bool {
 // router is the fleet as the ledger sees it.
 type router struct{ *fleet }
 
-// Online implements commands.Router.
-func (r router) Online(id string) (uint64, bool) { return 1, r.fleet.Online(id) }
+// Cancel implements commands.Router.
+func (r router) Cancel(string, uint64, string) error { return nil }
+
+// connect tells the ledger that those that are not offline are ready for commands, on new sessions.
+func (f *fleet) connect() {
+	f.mu.Lock()
+	f.session++
+	session, ledger := f.session, f.ledger
+	var online []string
+	for id := range f.devices {
+		if !f.offline[id] {
+			online = append(online, id)
+		}
+	}
+	f.mu.Unlock()
+	for _, id := range online {
+		ledger.SessionReady(id, session)
+	}
+}
 
 // Send implements commands.Router.
 func (r router) Send(device string, session uint64, cmd wire.Command) error {
@@ -190,6 +208,7 @@ func open(t testing.TB, ledger, kv jetstream.KeyValue, f *fleet, cfg rollouts.Co
 	f.mu.Lock()
 	f.ledger = l
 	f.mu.Unlock()
+	f.connect()
 	s, err := rollouts.Open(t.Context(), kv, l, f, cfg, log)
 	if err != nil {
 		t.Fatal(err)

@@ -49,9 +49,6 @@ func (s *Service) sendTo(r *rollout, device string) (c commands.Command, why str
 		return c, "the device was offline", nil
 	}
 	c, err = s.ledger.Send(s.ctx, r.plan.command(device))
-	if offline := (*commands.OfflineError)(nil); errors.As(err, &offline) {
-		return c, "the device was offline", nil
-	}
 	return c, "", err
 }
 

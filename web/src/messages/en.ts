@@ -143,7 +143,7 @@ export const en = {
     noWait: 'Don’t wait',
     send: 'Send',
     sending: 'Sending…',
-    offline: 'The device is offline: the hub will refuse the command.',
+    offline: 'The device is offline: the command waits until it connects, or expires.',
     failed: 'The command was not accepted:',
     unsure: 'The hub did not answer, so it is not known whether the command was sent. Sending it again unchanged cannot make it run twice.',
     list: 'Last commands',

@@ -144,7 +144,7 @@ export const zh: Messages = {
     noWait: '不等待',
     send: '发送',
     sending: '正在发送…',
-    offline: '设备离线：Hub 将拒绝此命令。',
+    offline: '设备离线：命令将排队，等设备连接后发送，过期则作废。',
     failed: '命令未被接受：',
     unsure: 'Hub 没有应答，因此不知道命令是否已发出。原样重发不会使其执行两次。',
     list: '最近的命令',
