@@ -106,6 +106,13 @@ func (m *memory) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.Key
 	return memoryLister(c), nil
 }
 
+// record is what the bucket holds under a key.
+func (m *memory) record(key string) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.entries[key].value
+}
+
 func (m *memory) setFail(fail func(string) error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

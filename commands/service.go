@@ -68,18 +68,19 @@ type Service struct {
 	ids    ids
 	feeds  feeds
 
-	mu     sync.Mutex
-	mirror mirror
-	keys   keys
-	lanes  map[string]*lane // by device
-	roused []*lane          // to be looked at by the alarm loop, each once
-	alarms alarms
-	queue  []*entry // waiting for a writer, each once
-	work   *sync.Cond
-	busy   int // entries that are open or unsaved, at most MaxOpen
-	held   int // bytes of their params, at most MaxOpenBytes
-	stats  Stats
-	closed bool
+	mu      sync.Mutex
+	mirror  mirror
+	keys    keys
+	lanes   map[string]*lane // by device
+	roused  []*lane          // to be looked at by the alarm loop, each once
+	alarms  alarms
+	queue   []*entry // waiting for a writer, each once
+	work    *sync.Cond
+	busy    int   // entries that are open or unsaved, at most MaxOpen
+	held    int   // bytes of their params, at most MaxOpenBytes
+	stats   Stats // of which only what is not counted elsewhere is filled
+	tallied tallied
+	closed  bool
 
 	wakeUp  chan struct{} // the first alarm changed, or a lane is roused
 	lookups chan lateAnswer
@@ -87,20 +88,6 @@ type Service struct {
 	ctx     context.Context // ends when Close gives up the bucket
 	cancel  context.CancelFunc
 	stop    chan struct{} // closed when Close begins
-}
-
-// Stats are the ledger's gauges and counters.
-type Stats struct {
-	Open           int    // open or unsaved commands
-	Queued         int    // of these, those that wait to be sent
-	Mirrored       int    // commands in memory
-	MirroredBytes  int    // about, of the ended ones
-	Unsaved        int    // changes that wait for a writer
-	WriteFailures  uint64 // writes of the bucket that failed and are tried again
-	IgnoredAnswers uint64 // second answers, answers to unknown ids, progress of ended commands
-	DroppedAnswers uint64 // late answers to old commands that came faster than the bucket could be read
-	MissedChanges  uint64 // changes that slow readers of the feed lost
-	Damaged        uint64 // records that could not be read
 }
 
 // Open loads the ledger from its bucket and settles what an earlier process left open. The router may not be called
@@ -115,6 +102,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, r Router, cfg Config, log 
 		mirror:  newMirror(),
 		keys:    newKeys(),
 		lanes:   map[string]*lane{},
+		tallied: newTallied(),
 		wakeUp:  make(chan struct{}, 1),
 		lookups: make(chan lateAnswer, 64),
 		stop:    make(chan struct{}),
@@ -173,24 +161,6 @@ func (s *Service) Close(ctx context.Context) error {
 		return fmt.Errorf("commands: close: %d changes could not be written; after the next start these commands are unknown", unsaved)
 	}
 	return nil
-}
-
-// Stats returns the gauges and counters.
-func (s *Service) Stats() Stats {
-	missed := s.feeds.missed()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.stats
-	st.Open, st.Mirrored, st.MirroredBytes, st.MissedChanges = s.busy, len(s.mirror.byID), s.mirror.bytes, missed
-	for _, e := range s.mirror.byID {
-		if e.unsaved {
-			st.Unsaved++
-		}
-	}
-	for _, l := range s.lanes {
-		st.Queued += len(l.waiting)
-	}
-	return st
 }
 
 // change makes a legal change of state and hands it to the writers; an illegal one is refused. Called with mu.

@@ -170,8 +170,12 @@ func (s *Service) show(e *entry, stored Command) {
 	wasFinal := e.view.State.Final()
 	e.view = stored
 	e.view.Progress = e.next.Progress
-	if stored.State.Final() && !wasFinal {
+	switch {
+	case stored.State.Final() && !wasFinal:
+		s.tallied.ended(&stored)
 		close(e.settled)
+	case wasFinal:
+		s.tallied.late++
 	}
 	s.feeds.publish(e.view)
 }

@@ -332,7 +332,7 @@ func TestHello(t *testing.T) {
 			{`{}`, nil, 900}, // as agreed before
 		} {
 			got := d.hello(c.params)
-			if got["device"] != "d1" || got["session"] != float64(h.session("d1")) || got["max_frame"] != float64(maxFrame) || got["pending"] != 0.0 {
+			if got["device"] != "d1" || got["session"] != float64(h.session("d1")) || got["max_frame"] != float64(maxFrame) || got["pending"] != 3.0 {
 				t.Errorf("hello %s: %v", c.params, got)
 			}
 			if got["ack"] != c.ack || got["keepalive_s"] != c.keepalive {

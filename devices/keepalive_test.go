@@ -144,11 +144,18 @@ func TestReadiness(t *testing.T) {
 				d := h.dial("d1")
 				synctest.Wait()
 				s := h.session("d1")
-				for _, id := range []string{"A", "B"} {
-					if err := h.sessions.Send("d1", s, ping(id)); err != nil {
-						t.Fatal(err)
+				if err := h.sessions.Send("d1", s, ping("A")); err == nil {
+					t.Fatal("a command was taken before the device was ready")
+				}
+				h.answers.mu.Lock()
+				h.answers.ready = func(session uint64) {
+					for _, id := range []string{"A", "B"} {
+						if err := h.sessions.Send("d1", session, ping(id)); err != nil {
+							t.Error(err)
+						}
 					}
 				}
+				h.answers.mu.Unlock()
 				time.Sleep(time.Second)
 				synctest.Wait()
 				d.wantNone()

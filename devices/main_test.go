@@ -234,8 +234,9 @@ var errDiskFull = errors.New("the journal stops")
 
 // answers keeps what the sessions tell of commands, one line each.
 type answers struct {
-	mu  sync.Mutex
-	all []string
+	mu    sync.Mutex
+	all   []string
+	ready func(session uint64) // what follows on readiness; nil: nothing
 }
 
 func (a *answers) add(format string, args ...any) {
@@ -258,9 +259,17 @@ func (a *answers) Progressed(device string, session uint64, p wire.Progress) {
 	a.add("progressed %s %d %s %s %v %s", device, session, p.ID, p.Status, p.Percent, p.Message)
 }
 
-func (a *answers) Pending(device string) int { return len(device) }
+func (a *answers) Pending(string) int { return 3 }
 
-func (a *answers) SessionReady(device string, session uint64) { a.add("ready %s %d", device, session) }
+func (a *answers) SessionReady(device string, session uint64) {
+	a.add("ready %s %d", device, session)
+	a.mu.Lock()
+	ready := a.ready
+	a.mu.Unlock()
+	if ready != nil {
+		ready(session)
+	}
+}
 
 func (a *answers) SessionEnded(device string, session uint64) { a.add("ended %s %d", device, session) }
 

@@ -38,7 +38,7 @@ type outbox struct {
 	frames   []byte    // frames, one after the other
 	ends     []int     // where each frame ends in frames
 	open     bool      // commands may be sent
-	largest  int  // bytes of the largest frame that the device takes, 0 if it did not say
+	largest  int       // bytes of the largest frame that the device takes, 0 if it did not say
 	born     time.Time
 	pongData []byte // not nil: a pong is due
 	ping     bool

@@ -76,78 +76,53 @@ func TestASlowReaderIsNotCut(t *testing.T) {
 	})
 }
 
-// Commands that a device does not read are refused at once, whether it is ready for them or not.
+// Commands that a device does not read are refused at once.
 func TestCommandsDoNotWaitForSpace(t *testing.T) {
 	large := ping("A")
 	large.Params = json.RawMessage(`"` + strings.Repeat("x", 200<<10) + `"`)
-	for _, ready := range []bool{true, false} {
-		t.Run(fmt.Sprint("ready: ", ready), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t)
-				d := h.link("d1")
-				if ready {
-					d.send(`{"T":1}`)
-				}
-				synctest.Wait()
-				s := h.session("d1")
-				taken := 0
-				for h.sessions.Send("d1", s, large) == nil {
-					if taken++; taken == 20 {
-						t.Fatal("no bound")
-					}
-				}
-				if taken < 5 || taken > 10 || !ready && taken != 5 { // as much again may be with the writer already
-					t.Errorf("%d commands of 200 KB were taken, want 5 for 1 MB", taken)
-				}
-				if err := h.sessions.Send("d1", s, ping("B")); err != nil {
-					t.Errorf("a small one for which there is room: %v", err)
-				}
-			})
-		})
-	}
-}
-
-func TestHeldCommandsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)
-		h.dial("d1")
+		d := h.link("d1")
+		d.send(`{"T":1}`)
 		synctest.Wait()
 		s := h.session("d1")
-		for i := range 1000 {
-			if err := h.sessions.Send("d1", s, ping("A")); err != nil {
-				t.Fatalf("command %d: %v", i, err)
+		taken := 0
+		for h.sessions.Send("d1", s, large) == nil {
+			if taken++; taken == 20 {
+				t.Fatal("no bound")
 			}
 		}
-		if err := h.sessions.Send("d1", s, ping("A")); err == nil {
-			t.Error("1001 commands were held")
+		if taken < 5 || taken > 10 { // as much again may be with the writer already
+			t.Errorf("%d commands of 200 KB were taken, want 5 for 1 MB", taken)
+		}
+		if err := h.sessions.Send("d1", s, ping("B")); err != nil {
+			t.Errorf("a small one for which there is room: %v", err)
 		}
 	})
 }
 
-// A command that expired while it was held is not sent, and the ledger is told so.
-func TestAHeldCommandThatExpiredIsNotSent(t *testing.T) {
+// A device that is asked to give up a command is asked on the session that it has, and on no other.
+func TestCancelGoesToTheSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)
 		d := h.dial("d1")
 		synctest.Wait()
 		s := h.session("d1")
-		late, soon := ping("late"), ping("soon")
-		late.Expires, soon.Expires = time.Now().Add(time.Second), time.Now().Add(time.Minute)
-		for _, cmd := range []wire.Command{late, soon, ping("always")} {
-			if err := h.sessions.Send("d1", s, cmd); err != nil {
-				t.Fatal(err)
-			}
+		if err := h.sessions.Cancel("d1", s, "A"); err == nil {
+			t.Error("a device that is not ready was asked")
 		}
-		time.Sleep(time.Second)
 		d.send(`{"T":1}`)
-		for _, id := range []string{"soon", "always"} {
-			if got := d.next(); !strings.Contains(got, `"id":"`+id+`"`) {
-				t.Errorf("the device got %s, want %s", got, id)
-			}
-		}
 		synctest.Wait()
-		d.wantNone()
-		wantLines(t, h.answers.lines(), fmt.Sprintf("expired d1 %d late", s), fmt.Sprintf("ready d1 %d", s))
+		if err := h.sessions.Cancel("d1", s, "A"); err != nil {
+			t.Fatal(err)
+		}
+		d.want(`{"jsonrpc":"2.0","method":"hub.cancel","params":{"id":"A"}}`)
+		if err := h.sessions.Cancel("d1", s-1, "A"); err == nil {
+			t.Error("an older session was asked")
+		}
+		if err := h.sessions.Cancel("d2", s, "A"); err == nil {
+			t.Error("a device without a session was asked")
+		}
 	})
 }
 

@@ -177,6 +177,12 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 				Seq, From, To uint64
 				RetryAfter    int64 `json:"retry_after_ms"`
 			}{})
+		case frame.Method == "hub.cancel":
+			var asked struct{ ID string }
+			strictly(frame.Params, &asked)
+			if ours := string(wire.AppendCancel(nil, asked.ID)); text != ours {
+				t.Errorf("line %d: the hub writes %s", line, ours)
+			}
 		case frame.Method != "" && frame.Attempt == 0:
 			t.Errorf("line %d: a command bears attempt", line)
 		case len(frame.Result) > 2:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -75,15 +76,82 @@ func TestACommandReachesItsDeviceAndItsAnswerTheOperator(t *testing.T) {
 	}
 }
 
-func TestACommandForADeviceThatIsOfflineIsRefused(t *testing.T) {
-	h := startHub(t, t.TempDir())
-	h.newDevice("d")
-	out, errs, status := h.ctl("send", "d", "ping", "--wait")
-	if status != 7 || !strings.Contains(out+errs, "offline") {
-		t.Errorf("status %d, %q, %q, want 7 and the word offline", status, out, errs)
+// TestACommandWaitsForItsDevice sends to a device that is away, kills the hub, and lets the device connect.
+func TestACommandWaitsForItsDevice(t *testing.T) {
+	dir := t.TempDir()
+	h := startHub(t, dir)
+	token := h.newDevice("d")
+	for i := range 3 {
+		out, errs, status := h.ctl("send", "d", "set", "n="+strconv.Itoa(i))
+		if status != 0 || !strings.Contains(errs, "is queued: the device is not connected") {
+			t.Fatalf("status %d, %q, %q, want 0 and queued", status, out, errs)
+		}
 	}
-	if _, errs, status = h.ctl("send", "nobody", "ping"); status != 1 || !strings.Contains(errs, "nobody") {
+	if _, errs, status := h.ctl("send", "d", "ping", "--wait", "--timeout", "100ms", "--expires", "1h"); status != 6 {
+		t.Errorf("waiting for one that waits: status %d, %q, want 6", status, errs)
+	}
+	if _, errs, status := h.ctl("send", "nobody", "ping"); status != 1 || !strings.Contains(errs, "nobody") {
 		t.Errorf("an unknown device: status %d, %q", status, errs)
+	}
+	h.kill()
+
+	h = startHub(t, dir)
+	out, _, _ := h.ctl("commands", "ls", "--device", "d", "--state", "queued", "--actor", "admin", "--from", "-1h", "--json")
+	var list []struct{ ID, Method string }
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 4 || list[0].Method != "ping" {
+		t.Fatalf("after a kill -9 the ledger lists %s, %v", out, err)
+	}
+	if out, errs, status := h.ctl("commands", "cancel", list[0].ID); status != 0 || !strings.Contains(out, "cancelled before it was sent") {
+		t.Errorf("cancel: status %d, %q, %q", status, out, errs)
+	}
+	ws := h.dial("d", token)
+	send(t, ws, `{"id":1,"method":"hello"}`)
+	if f := receive(t, ws); !strings.Contains(string(f.Result), `"pending":3`) {
+		t.Errorf("hello is answered %s, want that 3 commands wait", f.Result)
+	}
+	for i := range 3 {
+		f := receive(t, ws)
+		if f.Method != "set" || f.Params.N != i {
+			t.Errorf("command %d is %+v", i, f)
+		}
+		send(t, ws, `{"id":`+string(f.ID)+`,"result":`+strconv.Itoa(i)+`}`)
+	}
+	until(t, "all done", func() bool {
+		out, _, _ := h.ctl("commands", "ls", "d", "--state", "queued,sent")
+		return !strings.Contains(out, "set")
+	})
+	if out, errs, status := h.ctl("commands", "retry", list[1].ID); status != 0 {
+		t.Errorf("retry: status %d, %q, %q", status, out, errs)
+	}
+	if f := receive(t, ws); f.Method != "set" || string(f.ID) == `"`+list[1].ID+`"` {
+		t.Errorf("sent again as %+v", f)
+	}
+}
+
+// TestCancelAsksTheDevice cancels what is at the device already.
+func TestCancelAsksTheDevice(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	ws := h.dial("d", h.newDevice("d"))
+	send(t, ws, `{"id":1,"method":"hello"}`)
+	receive(t, ws)
+	var sent struct{ ID, State string }
+	if status := h.call(http.MethodPost, "/api/v1/devices/d/commands", map[string]any{"method": "bake"}, &sent); status != 201 || sent.State != "sent" {
+		t.Fatalf("status %d, %+v", status, sent)
+	}
+	receive(t, ws)
+	if status := h.call(http.MethodDelete, "/api/v1/commands/"+sent.ID, nil, &sent); status != 202 || sent.State != "sent" {
+		t.Errorf("cancel: status %d, %+v, want 202 and sent", status, sent)
+	}
+	if f := receive(t, ws); f.Method != "hub.cancel" || f.Params.ID != sent.ID {
+		t.Errorf("the device got %+v", f)
+	}
+	send(t, ws, `{"id":"`+sent.ID+`","error":{"code":-32051,"message":"stopped"}}`)
+	until(t, "cancelled", func() bool {
+		h.call(http.MethodGet, "/api/v1/commands/"+sent.ID, nil, &sent)
+		return sent.State == "cancelled"
+	})
+	if status := h.call(http.MethodDelete, "/api/v1/commands/"+sent.ID, nil, nil); status != 409 {
+		t.Errorf("cancel of what has ended: status %d, want 409", status)
 	}
 }
 

@@ -48,6 +48,9 @@ type frameFromHub struct {
 		Code, Message, Boot string
 		Seq, From, To       int
 		RetryAfter          int `json:"retry_after_ms"`
+
+		ID string // of hub.cancel
+		N  int    // of a command set
 	}
 }
 
