@@ -217,6 +217,12 @@ func TestACrashAfterAChangeJudgesWhatCameBeforeItAsBefore(t *testing.T) {
 		if c := h.settled("a", 5); c.Stored != 3 || c.Quarantined != 2 {
 			t.Fatalf("counts %+v", c)
 		}
+		if all, err := h.Types(t.Context(), ""); err != nil || len(all) != 2 || all[1].StoredAs != "celsius" || len(all[1].Earlier) != 1 {
+			t.Errorf("the change is there more than once: %+v, %v", all, err)
+		}
+		if devices := h.Audit().Devices; len(devices) != 1 {
+			t.Errorf("the change is taken for a device's: %+v", devices)
+		}
 		h.close()
 	}
 	var fields []string
