@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -238,10 +237,7 @@ func (r readiness) Parts(ctx context.Context) []api.Part {
 		journal.Message = "nothing is acked: " + fault.Error()
 	}
 	disk := api.Part{Name: "disk", OK: true, Message: r.h.space.disk.message()}
-	kept := api.Part{Name: "store", OK: true}
-	if status.Store != nil {
-		kept.Message = fmt.Sprintf("away; readings wait in the journal: %v", status.Store)
-	}
+	kept := api.Part{Name: "store", OK: true, Message: r.h.storeCheck.message(status.Store)}
 	audit := api.Part{Name: "audit log", OK: true}
 	if err := r.h.acts.Err(); err != nil {
 		audit.Message = "commands are sent, and all other changes are refused: " + err.Error()

@@ -41,6 +41,9 @@ type hub struct {
 	certs     *auth.Certificates
 	operators *auth.Operators
 	store     *store.Store
+
+	storeCheck *storeCheck
+
 	ingest    *ingest.Ingest
 	registry  *devices.Registry
 	sessions  *devices.Sessions
@@ -120,11 +123,7 @@ func (h *hub) openStore(ctx context.Context) (err error) {
 	}
 	h.stop.add("store", h.store.Close)
 	// A store that is away or refuses us stops nothing: readings wait in the journal, and readyz says why.
-	check, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := h.store.Check(check); err != nil {
-		h.log.Warn("the store is not ready; readings will wait in the journal", "store", h.store.Name(), "err", err)
-	}
+	h.openStoreCheck(ctx, h.store)
 	return nil
 }
 
