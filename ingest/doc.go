@@ -26,5 +26,5 @@
 // Files in reading order: ingest.go (open, stop), journal.go (append and commit), arrivals.go (what is known of a device
 // before the writer), envelope.go (the format), writer.go (journal to store), deliver.go (outcomes of a write),
 // numbers.go and account.go (what the writer knows of a device), progress.go (how it is saved), types.go, casts.go, retype.go
-// and fieldinfo.go (types of fields), names.go (how many fields), stamp.go (times in the store), lines.go (line protocol), quarantine.go, settling.go, requeue.go and bulk.go (retry and drop), audit.go, gaps.go, replay.go (the journal to the store again), latest.go, feed.go, purge.go, metrics.go.
+// and fieldinfo.go (types of fields), names.go (how many fields), stamp.go and received.go (times in the store), lines.go (line protocol), quarantine.go, settling.go, requeue.go and bulk.go (retry and drop), audit.go, gaps.go, replay.go (the journal to the store again), latest.go, feed.go, purge.go, metrics.go.
 package ingest

@@ -38,6 +38,8 @@ type Config struct {
 	Times      TimeLimits
 	Fields     FieldLimits
 	FieldType  func(device, field string) FieldType // what the device's type says of a field, "" for nothing; nil: nothing
+
+	ReceivedField string // the field that the store gets the time of receipt in, ms as integer; empty: none
 }
 
 // Bus is the NATS that ingest lives in.
@@ -111,7 +113,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 		return nil, err
 	}
 	w := &writer{
-		cfg: cfg, store: store, journal: journal, latest: in.Latest, log: log,
+		cfg: cfg, receivedField: []byte(cfg.ReceivedField), store: store, journal: journal, latest: in.Latest, log: log,
 		quarantine: &quarantine{js: js, stream: aside, most: bus.MaxMessage() - messageMargin}, settling: newSettling(), retyping: newRetyping(), progress: &progress{kv: kv},
 		dirty: map[string]bool{}, savedAt: time.Now(),
 	}
@@ -124,7 +126,7 @@ func (in *Ingest) newWriter(ctx context.Context, cfg Config, bus Bus, store Stor
 		return nil, err
 	}
 	w.types = &fieldTypes{
-		kv: types, store: store, ofOwn: cfg.FieldType, limits: cfg.Fields, most: bus.MaxMessage() - messageMargin, log: log, fault: w.setFault,
+		kv: types, store: store, ofOwn: cfg.ownType, limits: cfg.Fields, most: bus.MaxMessage() - messageMargin, log: log, fault: w.setFault,
 		by: map[string]*measurementTypes{},
 	}
 	if err := w.types.load(ctx); err != nil {

@@ -49,8 +49,9 @@ func (in *Ingest) Describe(c chan<- *prometheus.Desc) { prometheus.DescribeByCol
 
 // Collect implements prometheus.Collector.
 func (in *Ingest) Collect(c chan<- prometheus.Metric) {
-	readings := prometheus.NewDesc("hub_readings_total", "Readings by what became of them; received is the sum of the others and of hub_refused_total and hub_readings_queued.", []string{"outcome"}, nil)
+	readings := prometheus.NewDesc("hub_readings_total", "Readings by what became of them; received is the sum of the others, of hub_refused_total, hub_readings_quarantined and hub_readings_queued.", []string{"outcome"}, nil)
 	refused := prometheus.NewDesc("hub_refused_total", "Frames that could not be used.", []string{"reason"}, nil)
+	quarantined := prometheus.NewDesc("hub_readings_quarantined", "Readings counted as quarantined; a retry or drop makes it fall.", nil, nil)
 	queued := prometheus.NewDesc("hub_readings_queued", "Readings that are durable and wait for the writer.", nil, nil)
 	backlog := prometheus.NewDesc("hub_journal_backlog", "Envelopes that wait for the writer.", nil, nil)
 	total := in.Audit().Total
@@ -60,10 +61,10 @@ func (in *Ingest) Collect(c chan<- prometheus.Metric) {
 	counter(readings, total.Received, "received")
 	counter(readings, total.Stored, "stored")
 	counter(readings, total.Duplicate, "duplicate")
-	counter(readings, total.Quarantined, "quarantined")
 	for reason, n := range total.Refused {
 		counter(refused, n, reason)
 	}
+	c <- prometheus.MustNewConstMetric(quarantined, prometheus.GaugeValue, float64(total.Quarantined))
 	c <- prometheus.MustNewConstMetric(queued, prometheus.GaugeValue, float64(total.Queued))
 	c <- prometheus.MustNewConstMetric(backlog, prometheus.GaugeValue, float64(in.Status().Backlog))
 }

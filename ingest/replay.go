@@ -253,6 +253,7 @@ func (p *replayPass) line(e *entry, i, sequence uint64) bool {
 		seq += i
 	}
 	stored, reason := e.stamp(seq, r), ""
+	addReceived(r, p.r.w.receivedField, e.received)
 	if p.fields, reason, _ = p.types.apply(p.types.of(e.measurement), r, sequence, p.fields[:0]); reason != "" {
 		return false
 	}

@@ -16,15 +16,17 @@ import (
 // writer carries envelopes from the journal to the store, one batch of lines at a time. One goroutine owns it; what
 // others ask (audit) is under mu.
 type writer struct {
-	cfg        Config
-	store      Store
-	journal    jetstream.Stream
-	latest     *Latest
-	quarantine *quarantine
-	progress   *progress
-	types      *fieldTypes
-	metrics    *metrics
-	log        *slog.Logger
+	cfg Config
+
+	receivedField []byte
+	store         Store
+	journal       jetstream.Stream
+	latest        *Latest
+	quarantine    *quarantine
+	progress      *progress
+	types         *fieldTypes
+	metrics       *metrics
+	log           *slog.Logger
 
 	mu       sync.Mutex
 	accounts map[string]*account
@@ -314,6 +316,7 @@ func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
 // quarantine. It needs mu.
 func (w *writer) place(ctx, hard context.Context, e *entry, p point, r *wire.Reading) {
 	stored := e.stamp(p.seq, r)
+	addReceived(r, w.receivedField, p.received)
 	message := ""
 	if r.Flaw == "" {
 		message = w.fit(ctx, hard, e, r)

@@ -73,9 +73,10 @@ type IngestConfig struct {
 	PastLimit    time.Time     `yaml:"past_limit"`    // readings measured before are quarantined
 	FutureLimit  time.Duration `yaml:"future_limit"`  // readings from further ahead are quarantined
 
-	DeviceFields      int `yaml:"device_fields"`      // distinct fields of one device; readings with more are quarantined
-	MeasurementFields int `yaml:"measurement_fields"` // of one measurement
-	TotalFields       int `yaml:"total_fields"`       // of all
+	ReceivedField     string `yaml:"received_field"`     // field of the store that tells the time of receipt; empty: none
+	DeviceFields      int    `yaml:"device_fields"`      // distinct fields of one device; readings with more are quarantined
+	MeasurementFields int    `yaml:"measurement_fields"` // of one measurement
+	TotalFields       int    `yaml:"total_fields"`       // of all
 }
 
 // StoreConfig says where readings end up.

@@ -18,6 +18,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/ingest"
+	"telemetryhub/wire"
 )
 
 // Values of keys that are one of a few words.
@@ -151,6 +152,9 @@ func (c *Config) validateIngest(faults *faultList) {
 	within(faults, "ingest.batch_lines", c.Ingest.BatchLines, 1, maxLines)
 	within(faults, "ingest.batch_age", c.Ingest.BatchAge, time.Millisecond, time.Minute)
 	within(faults, "ingest.future_limit", c.Ingest.FutureLimit, 0, maxDuration)
+	if name := c.Ingest.ReceivedField; name != "" && wire.CheckFieldName(name) != "" {
+		faults.add("ingest.received_field", "%q cannot be the name of a field", name)
+	}
 	within(faults, "ingest.device_fields", c.Ingest.DeviceFields, 1, maxFields)
 	within(faults, "ingest.measurement_fields", c.Ingest.MeasurementFields, 1, maxFields)
 	within(faults, "ingest.total_fields", c.Ingest.TotalFields, 1, 10*maxFields)

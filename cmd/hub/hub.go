@@ -131,9 +131,10 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 	c := h.cfg.Ingest
 	h.ingest, err = ingest.Open(ctx, ingest.Config{
 		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), BatchLines: c.BatchLines, BatchAge: c.BatchAge, SaveEvery: saveEvery,
-		Times:     ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
-		Fields:    ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
-		FieldType: fieldTypes(h.cfg.Types, h.registry),
+		Times:         ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
+		Fields:        ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
+		ReceivedField: c.ReceivedField,
+		FieldType:     fieldTypes(h.cfg.Types, h.registry),
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
 	if err != nil {
 		return err
