@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 	"telemetryhub/wire"
 )
 
-// maxWindows bounds what one query may compute, told or not told by its limit.
-const maxWindows = 100_000
+// maxWindows bounds what one query may compute, whatever its limit; the stores have the same bound.
+const maxWindows = 10_000
 
 const (
 	leastEvery = time.Millisecond // the stores count in ms
@@ -27,6 +28,7 @@ type historyInput struct {
 	From        string   `query:"from" doc:"Inclusive: RFC 3339, ms since 1970, or back from now such as -1h or -7d; without it from the first reading"`
 	To          string   `query:"to" doc:"Exclusive, as from; without it to the last reading"`
 	Every       string   `query:"every" doc:"Width of windows, such as 1m; needs from"`
+	Windows     int      `query:"windows" minimum:"2" maximum:"10000" doc:"Instead of every: at most so many windows, all of a width that the hub chooses, in one page; needs from"`
 	Fn          string   `query:"fn" enum:"mean,min,max,sum,count,first,last" doc:"What is computed of each window (mean when left out), or without every of all"`
 	Limit       int      `query:"limit" minimum:"1" maximum:"10000" default:"1000" doc:"Readings a page"`
 	Cursor      string   `query:"cursor" maxLength:"1024" doc:"next of the page before"`
@@ -36,6 +38,7 @@ type historyOutput struct {
 	Body struct {
 		Readings []Reading `json:"readings" nullable:"false"`
 		Next     string    `json:"next" doc:"Cursor of the next page; empty on the last"`
+		EveryMs  int64     `json:"every_ms,omitempty" doc:"Width of the windows"`
 	}
 }
 
@@ -92,6 +95,7 @@ func (s *Server) history(ctx context.Context, in *historyInput) (*historyOutput,
 		return nil, err
 	}
 	out := &historyOutput{}
+	out.Body.EveryMs = q.Every.Milliseconds()
 	if out.Body.Readings, out.Body.Next, err = s.deps.History.Query(ctx, q); err != nil {
 		return nil, err
 	}
@@ -106,24 +110,64 @@ func checkWindows(q *HistoryQuery, in *historyInput, now time.Time) error {
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
 		return badQuery("from", in.From, "must be before to=%s", clip(in.To))
 	}
-	if q.Every == 0 {
+	if q.Every == 0 && in.Windows == 0 {
 		return nil
+	}
+	if q.Every != 0 && in.Windows != 0 {
+		return badQuery("windows", strconv.Itoa(in.Windows), "every=%s says already how wide windows are", clip(in.Every))
 	}
 	if q.Fn == "" {
 		q.Fn = "mean"
 	}
-	if q.From.IsZero() {
+	switch {
+	case q.From.IsZero() && in.Windows != 0:
+		return badQuery("windows", strconv.Itoa(in.Windows), "needs from, such as from=-7d: windows must begin somewhere")
+	case q.From.IsZero():
 		return badQuery("every", in.Every, "needs from, such as from=-1h: windows must begin somewhere")
 	}
 	if q.To.IsZero() {
 		// A little ahead, as readings may be; a window that is ahead altogether has none.
 		q.To = now.Add(10 * time.Minute)
 	}
+	if in.Windows != 0 {
+		if in.Cursor != "" {
+			return badQuery("cursor", in.Cursor, "an answer to windows has no further pages")
+		}
+		q.Every, q.Limit = widthOf(q.To.Sub(q.From), in.Windows), in.Windows
+		return nil
+	}
 	if windows := int64(q.To.Sub(q.From) / q.Every); windows > maxWindows {
 		p := badQuery("every", in.Every, "%d windows between from and to are more than %d; widen every or narrow from and to", windows, maxWindows)
 		return p.over(maxWindows, windows)
 	}
 	return nil
+}
+
+// widthOf is the least width, of those that people use, by which a range has at most so many windows wherever it begins:
+// windows are aligned to the epoch, so that it may begin and end within one.
+func widthOf(span time.Duration, windows int) time.Duration {
+	least := span / time.Duration(windows-1)
+	if span%time.Duration(windows-1) > 0 {
+		least++
+	}
+	const day = 24 * time.Hour
+	for unit := time.Millisecond; unit < time.Second; unit *= 10 {
+		for _, n := range []time.Duration{1, 2, 5} {
+			if width := n * unit; width >= least {
+				return width
+			}
+		}
+	}
+	for _, width := range []time.Duration{
+		time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 30 * time.Second,
+		time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+		time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 8 * time.Hour, 12 * time.Hour,
+	} {
+		if width >= least {
+			return width
+		}
+	}
+	return (least + day - 1) / day * day
 }
 
 // fieldNames drops empty names and repetitions.

@@ -171,13 +171,19 @@ func TestHistoryQuery(t *testing.T) {
 		"":                     {Limit: 1000},
 		"?fields=Temp&fn=mean": {Fields: []string{"Temp"}, Fn: "mean", Limit: 1000},
 		"?fields=a,b,a&from=-1h&every=1m&limit=10000": {Fields: []string{"a", "b"}, From: now.Add(-time.Hour), To: now.Add(10 * time.Minute), Every: time.Minute, Fn: "mean", Limit: 10000},
+		"?from=-365d&to=now&windows=1000":             {From: now.AddDate(0, 0, -365), To: now, Every: 12 * time.Hour, Fn: "mean", Limit: 1000},
+		"?from=-1h&to=now&windows=61&fn=max":          {From: now.Add(-time.Hour), To: now, Every: time.Minute, Fn: "max", Limit: 61},
 		"?from=1458031648545&to=-7d&measurement=m":    {From: time.UnixMilli(1458031648545), To: now.AddDate(0, 0, -7), Measurement: "m", Limit: 1000},
 		"?from=2020-01-01T00:00:00Z&cursor=c":         {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Cursor: "c", Limit: 1000},
 		"?from=2020-01-01T02:00:00%2B02:00":           {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Limit: 1000},
 		"?from=2020-01-01T02:00:00+02:00&to=now":      {From: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), To: now, Limit: 1000},
 	} {
 		v := b.ask("GET", "/api/v1/devices/d1/telemetry"+query, "op_viewer", "").want(200).json()
-		if !reflect.DeepEqual(v, map[string]any{"readings": []any{map[string]any{"ts": 1000.0, "values": map[string]any{"Temp": 20.5}}}, "next": "page2"}) {
+		answer := map[string]any{"readings": []any{map[string]any{"ts": 1000.0, "values": map[string]any{"Temp": 20.5}}}, "next": "page2"}
+		if want.Every > 0 {
+			answer["every_ms"] = float64(want.Every.Milliseconds())
+		}
+		if !reflect.DeepEqual(v, answer) {
 			t.Errorf("%s: %v", query, v)
 		}
 		got := b.queries[len(b.queries)-1]
@@ -194,22 +200,27 @@ func TestHistoryQuery(t *testing.T) {
 func TestHistoryRefusals(t *testing.T) {
 	b := newBench(t, api.Config{})
 	for query, want := range map[string][]string{ // reason, then what the detail must name
-		"?from=yesterday":           {"bad_parameter", "from=yesterday", "RFC 3339", "-1h"},
-		"?to=-1y":                   {"bad_parameter", "to=-1y", "RFC 3339"},
-		"?from=--1h":                {"bad_parameter", "from=--1h"},
-		"?from=-NaNd":               {"bad_parameter", "from=-NaNd"},
-		"?from=-999999d":            {"bad_parameter", "from=-999999d"},
-		"?from=9223372036854775807": {"bad_parameter", "from=9223372036854775807", "2261"},
-		"?from=-1h&to=-2h":          {"bad_parameter", "from=-1h", "before to"},
-		"?every=1m":                 {"bad_parameter", "every=1m", "needs from"},
-		"?from=-1h&every=0s":        {"bad_parameter", "every=0s", "1ms"},
-		"?from=-1h&every=-5m":       {"bad_parameter", "every=-5m"},
-		"?from=-365d&every=1s":      {"bad_parameter", "every=1s", "100000"},
-		"?fn=median":                {"invalid", "query.fn=median"},
-		"?limit=0":                  {"invalid", "query.limit", "1"},
-		"?limit=10001":              {"invalid", "query.limit=10001", "10000"},
-		"?limit=x":                  {"invalid", "query.limit=x"},
-		"?form=-1h":                 {"invalid", "query.form"},
+		"?from=yesterday":              {"bad_parameter", "from=yesterday", "RFC 3339", "-1h"},
+		"?to=-1y":                      {"bad_parameter", "to=-1y", "RFC 3339"},
+		"?from=--1h":                   {"bad_parameter", "from=--1h"},
+		"?from=-NaNd":                  {"bad_parameter", "from=-NaNd"},
+		"?from=-999999d":               {"bad_parameter", "from=-999999d"},
+		"?from=9223372036854775807":    {"bad_parameter", "from=9223372036854775807", "2261"},
+		"?from=-1h&to=-2h":             {"bad_parameter", "from=-1h", "before to"},
+		"?every=1m":                    {"bad_parameter", "every=1m", "needs from"},
+		"?windows=9":                   {"bad_parameter", "windows=9", "needs from"},
+		"?from=-1h&windows=1":          {"invalid", "windows"},
+		"?from=-1h&windows=10001":      {"invalid", "10000"},
+		"?from=-1h&windows=9&every=1m": {"bad_parameter", "windows=9", "every=1m"},
+		"?from=-1h&windows=9&cursor=c": {"bad_parameter", "cursor=c"},
+		"?from=-1h&every=0s":           {"bad_parameter", "every=0s", "1ms"},
+		"?from=-1h&every=-5m":          {"bad_parameter", "every=-5m"},
+		"?from=-365d&every=1s":         {"bad_parameter", "every=1s", "more than 10000;"},
+		"?fn=median":                   {"invalid", "query.fn=median"},
+		"?limit=0":                     {"invalid", "query.limit", "1"},
+		"?limit=10001":                 {"invalid", "query.limit=10001", "10000"},
+		"?limit=x":                     {"invalid", "query.limit=x"},
+		"?form=-1h":                    {"invalid", "query.form"},
 	} {
 		p := b.ask("GET", "/api/v1/devices/d1/telemetry"+query, "op_viewer", "").wantProblem(422, want[0])
 		for _, part := range want[1:] {

@@ -19,6 +19,7 @@ type TelemetryQuery struct {
 	Measurement string   // "" is telemetry
 	From, To    string   // RFC 3339, ms since the epoch, or relative (-1h); from inclusive, to exclusive; see At
 	Every       time.Duration
+	Windows     int    // instead of Every: at most so many, of a width that the hub chooses
 	Fn          string // mean, min, max, sum, count, first, last
 	Page        int    // rows asked for at once; 0 is the hub's default
 }
@@ -44,6 +45,7 @@ func (t TelemetryQuery) query() url.Values {
 	if t.Every > 0 {
 		q.Set("every", durationText(t.Every))
 	}
+	setInt(q, "windows", t.Windows)
 	setText(q, "fn", t.Fn)
 	setInt(q, "limit", t.Page)
 	return q

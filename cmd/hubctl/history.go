@@ -16,6 +16,7 @@ type historyCommand struct {
 	From        string        `placeholder:"TIME" help:"From then on: RFC 3339, ms since 1970, or back from now (-1h, -7d)."`
 	To          string        `placeholder:"TIME" help:"Up to then, exclusive."`
 	Every       time.Duration `placeholder:"1m" help:"One row a window of this length; needs --fn."`
+	Windows     int           `placeholder:"N" help:"At most so many windows, all of a width that the hub chooses."`
 	Fn          string        `enum:"mean,min,max,sum,count,first,last," default:"" placeholder:"FN" help:"mean, min, max, sum, count, first or last; of each window, or of all."`
 	Measurement string        `placeholder:"NAME" help:"Other than telemetry."`
 	Limit       int           `short:"n" default:"1000" help:"How many rows at most; 0 for all."`
@@ -24,12 +25,12 @@ type historyCommand struct {
 
 // Run reads readings back.
 func (c *historyCommand) Run(a *app) error {
-	if c.Every > 0 && c.Fn == "" {
+	if (c.Every > 0 || c.Windows > 0) && c.Fn == "" {
 		c.Fn = "mean"
 	}
 	const page = 1000
 	q := client.TelemetryQuery{
-		Fields: c.Fields, Measurement: c.Measurement, From: c.From, To: c.To, Every: c.Every, Fn: c.Fn, Page: page,
+		Fields: c.Fields, Measurement: c.Measurement, From: c.From, To: c.To, Every: c.Every, Windows: c.Windows, Fn: c.Fn, Page: page,
 	}
 	if c.Limit > 0 {
 		q.Page = min(page, c.Limit)

@@ -99,6 +99,9 @@ func TestQueriesReachTheHub(t *testing.T) {
 			t.Errorf("%v asked %s, want %s (%s)", args, got, want, stderr)
 		}
 	}
+	status, _, stderr := h.hubctl(t, "history", "a", "--from", "-365d", "--windows", "500")
+	wantStatus(t, status, exitOK, stderr)
+	wantText(t, got, "/api/v1/devices/a/telemetry?fn=mean&from=-365d&limit=1000&windows=500")
 }
 
 func TestWrongCommandLines(t *testing.T) {
