@@ -1,12 +1,31 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
 )
+
+// typeWithForm has a method from whose schema a form can be made.
+const typeWithForm = `
+types:
+  - name: room-node
+    other_methods: allow
+    methods:
+      tune:
+        description: Tune the heater.
+        params:
+          type: object
+          required: [watts, psk]
+          properties:
+            watts: {type: integer, maximum: 11, description: Highest power in W}
+            psk: {type: string, minLength: 8, writeOnly: true}
+            mode: {enum: [slow, fast], default: slow}
+            on: {type: boolean}
+`
 
 // The dashboard's walk through its pages in a real browser, against a hub whose devices replay the real readings.
 // SCREENSHOT_DIR keeps the pictures.
@@ -19,12 +38,15 @@ func TestTheDashboardInABrowser(t *testing.T) {
 		}
 		t.Skip("the dashboard is not built: make web")
 	}
-	h := startHub(t, t.TempDir())
+	h := startWith(t, typeWithForm)
 	h.background("--replay", strings.Join(roomFiles(t), ","), "--duration", "10m")
 	h.online(roomNodes)
+	if status := h.call(http.MethodPatch, "/api/v1/devices/A-1", map[string]string{"type": "room-node"}, nil); status != http.StatusOK {
+		t.Fatal(status)
+	}
 	cmd := exec.CommandContext(t.Context(), node, "tests/dashboard.test.mjs")
 	cmd.Dir = "../../web"
-	cmd.Env = append(os.Environ(), "HUB_URL="+h.url, "HUB_TOKEN="+h.token(), "HUB_DEVICES="+strconv.Itoa(roomNodes), "HUB_DEVICE=A-1")
+	cmd.Env = append(os.Environ(), "HUB_URL="+h.url, "HUB_TOKEN="+h.token(), "HUB_DEVICES="+strconv.Itoa(roomNodes), "HUB_DEVICE=A-1", "HUB_FORM=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("the walk failed: %v\n%s", err, out)
 	} else {

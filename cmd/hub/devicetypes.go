@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -26,14 +27,9 @@ type Schema struct{ JSON json.RawMessage }
 // schema reads a node of the file as JSON, and notes the line of each of its parts under the path that a JSON pointer
 // to it makes.
 func (d *configDecoder) schema(node *yaml.Node, target reflect.Value, path string) {
-	v, err := d.jsonOf(node, path, 0)
+	text, err := d.jsonOf(node, path, 0)
 	if err != nil {
 		d.faults.addAt(node.Line, path, "%v", err)
-		return
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		d.faults.addAt(node.Line, path, "cannot be written as JSON: %v", err)
 		return
 	}
 	target.Set(reflect.ValueOf(Schema{text}))
@@ -42,8 +38,9 @@ func (d *configDecoder) schema(node *yaml.Node, target reflect.Value, path strin
 // maxSchemaDepth bounds schemas, and ends aliases that lead in a circle.
 const maxSchemaDepth = 64
 
-// jsonOf turns YAML into what JSON has. A number stays as it was written.
-func (d *configDecoder) jsonOf(node *yaml.Node, path string, depth int) (any, error) {
+// jsonOf turns YAML into what JSON has. Numbers stay as they were written, and so does the order of members, in which a
+// form shows them.
+func (d *configDecoder) jsonOf(node *yaml.Node, path string, depth int) (json.RawMessage, error) {
 	if depth > maxSchemaDepth {
 		return nil, fmt.Errorf("is nested deeper than %d", maxSchemaDepth)
 	}
@@ -51,34 +48,49 @@ func (d *configDecoder) jsonOf(node *yaml.Node, path string, depth int) (any, er
 	case yaml.AliasNode:
 		return d.jsonOf(node.Alias, path, depth+1)
 	case yaml.SequenceNode:
-		list := make([]any, len(node.Content))
+		items := make([][]byte, len(node.Content))
 		for i, item := range node.Content {
 			at := joinKey(path, strconv.Itoa(i))
 			d.faults.lines[at] = item.Line
 			var err error
-			if list[i], err = d.jsonOf(item, at, depth+1); err != nil {
+			if items[i], err = d.jsonOf(item, at, depth+1); err != nil {
 				return nil, err
 			}
 		}
-		return list, nil
+		return slices.Concat([]byte("["), bytes.Join(items, []byte(",")), []byte("]")), nil
 	case yaml.MappingNode:
-		object := map[string]any{}
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			key, value := node.Content[i], node.Content[i+1]
-			at := joinKey(path, key.Value)
-			if _, twice := object[key.Value]; twice {
-				d.faults.addAt(key.Line, at, "is set twice; the first is on line %d", d.faults.lines[at])
-				continue
-			}
-			d.faults.lines[at] = key.Line
-			var err error
-			if object[key.Value], err = d.jsonOf(value, at, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		return object, nil
+		members, err := d.jsonMembers(node, path, depth)
+		return slices.Concat([]byte("{"), bytes.Join(members, []byte(",")), []byte("}")), err
 	}
-	return jsonScalar(node)
+	v, err := jsonScalar(node)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
+
+func (d *configDecoder) jsonMembers(node *yaml.Node, path string, depth int) (members [][]byte, err error) {
+	given := map[string]bool{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		at := joinKey(path, key.Value)
+		if given[key.Value] {
+			d.faults.addAt(key.Line, at, "is set twice; the first is on line %d", d.faults.lines[at])
+			continue
+		}
+		given[key.Value] = true
+		d.faults.lines[at] = key.Line
+		name, err := json.Marshal(key.Value)
+		if err != nil {
+			return nil, err
+		}
+		text, err := d.jsonOf(value, at, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, slices.Concat(name, []byte(":"), text))
+	}
+	return members, nil
 }
 
 func jsonScalar(node *yaml.Node) (any, error) {

@@ -147,6 +147,31 @@ async function sendAndSee(method, state, show) {
   check((await card.locator('[data-testid="story"] li').count()) >= 2, `${method} shows its story`);
 }
 
+/** The hub has a method "tune" for this device, whose schema wants watts up to 11. */
+async function formOfSchema() {
+  await page.locator('#method').fill('tune');
+  await id('param-fields').waitFor();
+  check((await text(id('method-about'))).includes('Tune'), 'the method is described');
+  check((await page.locator('#param-psk').getAttribute('type')) === 'password', 'a secret is not shown while it is typed');
+  await page.locator('#param-watts').fill('12');
+  await id('send').click();
+  await until('each fault stands at its field', async () => {
+    const faults = await id('param-fault').allTextContents();
+    return (faults.length === 2 && faults[0].includes('11') && faults[1].includes('missing')) || faults.join('; ');
+  });
+  await shoot(page, 'command-form');
+  await page.locator('#param-watts').fill('7');
+  await page.locator('#param-psk').fill('hunter2-swordfish');
+  await page.locator('#param-mode').selectOption({ label: 'fast' });
+  await id('send').click();
+  await until('the command is shown without its secret', async () => {
+    const all = await id('command').allTextContents();
+    return all.some((c) => c.includes('tune')) || all.length;
+  });
+  check(!(await page.content()).includes('swordfish'), 'the secret is nowhere on the page');
+  check((await id('param-fault').count()) === 0, 'no fault is left');
+}
+
 async function disconnectIsSaid() {
   await context.setOffline(true);
   await id('live-banner').waitFor({ timeout: 60_000 });
@@ -247,6 +272,7 @@ try {
   await step('its latest values change live', latestChanges);
   await step('bad parameters are refused before sending', badParamsStay);
   await step('ping is done and shows its answer', () => sendAndSee('ping', 'done', 'answer'));
+  if (process.env.HUB_FORM) await step('a form is made of the schema of a method', formOfSchema);
   await step('an unknown method is rejected and says why', () => sendAndSee('no-such-method', 'rejected', 'command-error'));
   await step('a lost stream is said and mended', disconnectIsSaid);
   await step('a device is added, its token shown once, its markup stays text', addDevice);

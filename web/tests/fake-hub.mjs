@@ -11,6 +11,17 @@ const kinds = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
 const POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 export const TOKEN = 'op_fake';
 
+const METHODS = [
+  { name: 'ping', role: 'operator', listed: false, announced: true, taken: true },
+  { name: 'wifi', description: 'Join another network.', role: 'operator', listed: true, announced: true, taken: true, params: {
+    type: 'object', required: ['ssid', 'psk'],
+    properties: {
+      ssid: { type: 'string' }, psk: { type: 'string', minLength: 8, writeOnly: true, description: 'At least 8 characters' },
+      channel: { type: 'integer', default: 6 }, band: { enum: ['2.4 GHz', '5 GHz'] }, hidden: { type: 'boolean' },
+    },
+  } },
+];
+
 /** Starts it on a port of 127.0.0.1 and returns {url, stop}. */
 export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}) {
   const startedAt = Date.now();
@@ -138,6 +149,7 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     if (request.method === 'DELETE') return json(response, 200, { id: device.id, data: devices.delete(device.id) ? 'kept' : '' });
     if (match[2] === undefined) return json(response, 200, view(device));
     if (match[2] === 'latest') return json(response, 200, { device: device.id, values: latestOf(device) ?? {} });
+    if (match[2] === 'methods') return json(response, 200, { methods: METHODS, other_methods: 'allow' });
     if (match[2] === 'telemetry') return history(response, device, q);
     if (match[2] === 'commands' && request.method === 'POST') return send(response, device, body, q);
     return json(response, 200, { commands: commands.filter((c) => c.device === device.id), next: '' });

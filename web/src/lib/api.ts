@@ -1,7 +1,7 @@
 // The REST API as the dashboard uses it: one function an operation, one error class.
 import { noteServerTime } from './clock.svelte';
 import type {
-  Command, CommandPage, CommandRequest, CreatedDevice, Device, DevicePage, LatestAnswer, Me, ReadingPage,
+  Command, CommandPage, CommandRequest, CreatedDevice, Device, DeviceMethods, DevicePage, Fault, LatestAnswer, Me, ReadingPage,
 } from './model';
 
 /** An answer that was not a success. status 0: no answer at all. */
@@ -11,6 +11,7 @@ export class ApiError extends Error {
     message: string,
     readonly reason = '',
     readonly retryAfterMs = 0,
+    readonly faults: readonly Fault[] = [],
   ) {
     super(message);
     this.name = 'ApiError';
@@ -75,7 +76,8 @@ async function problem(response: Response): Promise<ApiError> {
   const text = (key: string) => (typeof body[key] === 'string' ? (body[key] as string) : '');
   const retry = typeof body['retry_after_ms'] === 'number' ? body['retry_after_ms'] : 0;
   const message = text('detail') || text('title') || `${response.status} ${response.statusText}`.trim();
-  return new ApiError(response.status, message, text('reason'), retry);
+  const faults = Array.isArray(body['errors']) ? (body['errors'] as Fault[]) : [];
+  return new ApiError(response.status, message, text('reason'), retry, faults);
 }
 
 const devicePath = (id: string) => `/api/v1/devices/${encodeURIComponent(id)}`;
@@ -114,6 +116,7 @@ export const api = {
     signal?: AbortSignal,
   ) => request<ReadingPage>(`${devicePath(id)}/telemetry${query(params)}`, { signal }),
 
+  methods: (id: string, signal?: AbortSignal) => request<DeviceMethods>(`${devicePath(id)}/methods`, { signal }),
   commands: (id: string, limit: number, signal?: AbortSignal) =>
     request<CommandPage>(`${devicePath(id)}/commands${query({ limit })}`, { signal }),
   send: (id: string, command: CommandRequest, waitSeconds: number, idempotencyKey: string) =>

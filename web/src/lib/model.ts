@@ -23,6 +23,7 @@ export interface Device {
   cause?: string;
   firmware?: string;
   model?: string;
+  methods?: string[];
   clock_offset_ms?: number;
   units?: Record<string, string>;
   latest?: Record<string, Latest>;
@@ -85,6 +86,32 @@ export interface Command {
 export interface CommandPage {
   commands: Command[] | null;
   next?: string;
+}
+
+/** A command that a device takes. */
+export interface DeviceMethod {
+  name: string;
+  description?: string;
+  params?: unknown; // a JSON Schema
+  timeout_ms?: number;
+  delivery?: string;
+  role: string;
+  listed: boolean;
+  announced: boolean;
+  taken: boolean;
+}
+
+export interface DeviceMethods {
+  type?: string;
+  methods: DeviceMethod[];
+  other_methods: string;
+}
+
+/** One thing that is wrong with a request. */
+export interface Fault {
+  location?: string;
+  pointer?: string; // into a command's params
+  message: string;
 }
 
 export interface CommandRequest {
