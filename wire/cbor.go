@@ -264,6 +264,9 @@ func (c *transcoder) object(info byte, count uint64, depth int) *Error {
 		name.to = len(c.out)
 		c.names = append(c.names, name)
 		c.out = append(c.out, ':')
+		if c.time(name) {
+			continue
+		}
 		if e := c.item(depth + 1); e != nil {
 			return e
 		}

@@ -38,6 +38,32 @@ func (c *transcoder) decimal() bool {
 	return true
 }
 
+// time rewrites the value of ts if it is a number of seconds with tag 1 (section 3.4.2), which becomes ms as the hub's own
+// model has it, or a text with tag 0, which loses the tag. It reports whether it is one of them.
+func (c *transcoder) time(name nameAt) bool {
+	at, out := c.at, len(c.out)
+	if string(c.out[name.from:name.to]) != `"ts"` || at+1 >= len(c.in) || c.in[at]&^1 != majorTag<<5 {
+		return false
+	}
+	tag, major := c.in[at]&1, c.in[at+1]>>5
+	if number := major <= majorNegative || major == majorSimple; tag == tagTimeText && major != majorText || tag == tagTimeSeconds && !number {
+		return false // and no tag in a tag, which would be read twice, and the next within it four times
+	}
+	loose := c.loose
+	c.at++
+	ok := c.item(0) == nil
+	if ok && tag == tagTimeSeconds {
+		seconds, err := strconv.ParseFloat(string(c.out[out:]), 64)
+		if ok = err == nil && math.Abs(seconds) < farTime; ok {
+			c.out = strconv.AppendInt(c.out[:out], int64(math.Round(seconds*1000)), 10)
+		}
+	}
+	if !ok {
+		c.at, c.out, c.loose = at, c.out[:out], loose
+	}
+	return ok
+}
+
 // simple rewrites what is of the last major type (section 3.3).
 func (c *transcoder) simple(at int, info byte, argument uint64) *Error {
 	switch {

@@ -78,11 +78,20 @@ type entry struct {
 
 const packBegins = `{"readings":[`
 
+// maxFullName bounds a name with its base name, from which the device's own id is still to be cut, in bytes.
+const maxFullName = MaxFieldName + MaxDeviceID + 32
+
+// keptPack bounds the text that is kept for the next pack, in bytes.
+const keptPack = 1 << 20
+
 // DecodePack decodes a SenML pack (RFC 8428) of device, which a decoder has passed. Records of one time are one
 // reading, one after the other in time; a record that cannot be used is a reading with a flaw. The error is of type
 // [*Error] and means that the whole pack cannot be used.
 func (d *Decoder) DecodePack(text []byte, device string, t *Telemetry) error {
 	p := &d.pack
+	if cap(p.out)+cap(p.text) > keptPack {
+		*p = pack{}
+	}
 	*p = pack{device: device, resolved: p.resolved[:0], taken: p.taken[:0], text: p.text[:0], out: append(p.out[:0], packBegins...)}
 	t.Reset()
 	c := cursor{text: text}
@@ -137,10 +146,43 @@ func (p *pack) add(text []byte) *Error {
 	return nil
 }
 
+// setAside keeps a record as a pack of its own, behind the base fields that held for it.
 func (p *pack) setAside(text []byte) {
-	p.out = append(p.out, '[')
+	from := len(p.out)
+	p.out = append(p.out, "[{"...)
+	if len(p.name) > 0 && joins(p.name, nil) {
+		p.out = append(p.out, `,"bn":`...)
+		p.out = appendText(p.out, p.name)
+	}
+	if len(p.unit) > 0 && joins(p.unit, nil) {
+		p.out = append(p.out, `,"bu":`...)
+		p.out = appendText(p.out, p.unit)
+	}
+	for _, number := range [...]struct {
+		label string
+		base  base
+	}{{"bt", base{p.time, p.time != 0}}, {"bv", p.value}, {"bs", p.sum}} {
+		if number.base.given {
+			p.out = append(p.out, `,"`...)
+			p.out = append(p.out, number.label...)
+			p.out = append(p.out, `":`...)
+			p.out = appendNumber(p.out, number.base.number, 64)
+		}
+	}
+	if p.out[len(p.out)-1] == '{' {
+		p.out = append(p.out[:from], '[')
+	} else {
+		p.out = slices.Delete(p.out, from+2, from+3) // the first comma
+		p.out = append(p.out, "},"...)
+	}
 	p.out = append(p.out, text...)
 	p.out = append(p.out, "],"...)
+}
+
+// joins reports whether a base name and a name can stand in a reading: many small records may share a base name, and a
+// long one would make gigabytes of a frame.
+func joins(base, own []byte) bool {
+	return len(base)+len(own) <= maxFullName && writable(base) && writable(own)
 }
 
 // read takes the fields of a record (sections 4.1 to 4.4). A base field that is wrong costs the pack, since it holds
@@ -228,7 +270,7 @@ func (p *pack) resolve(n *entry) (r record, ok bool) {
 			values++
 		}
 	}
-	if n.bad || values > 1 {
+	if n.bad || values > 1 || !joins(p.name, n.name) || !joins(p.unit, n.unit) {
 		return r, false
 	}
 	numeric := values == 0 || n.number != nil

@@ -175,19 +175,20 @@ func TestSenMLInCBOR(t *testing.T) {
 func TestSenMLRaw(t *testing.T) {
 	var d, again wire.Decoder
 	var out, retried wire.Telemetry
-	pack := `[{"bn":"x/","bt":1458031648,"n":"a","v":1,"u":"W"},{"n":"\u0001","vs":"q\"\n"},{"n":"b","v":"1"},{"bn":"","n":"c","t":-1458031658,"vb":true}]`
+	long := strings.Repeat("n", 300)
+	pack := `[{"bn":"x/","bt":1458031648,"bv":1,"n":"a","v":1,"u":"W"},{"n":"` + long + `","vs":"q\"\n"},{"n":"b","v":"1"},{"n":"\u0001","v":1},{"bn":"","n":"c","t":-1458031658,"vb":true}]`
 	if err := decodeAs(&d, &out, []byte(pack), asSenML); err != nil {
 		t.Fatal(err)
 	}
-	if got := show(&out); got != `!bad_reading!bad_field_name[age=10000 c=true]` {
+	if got := show(&out); got != `!bad_reading!bad_reading!bad_field_name[age=10000 c=true]` {
 		t.Fatal(got)
 	}
-	for i, want := range []string{`[{"n":"b","v":"1"}]`, `{"ts":1458031648000,"values":{"x/a":1,"x/\u0001":"q\"\n"}}`, `{"age_ms":10000,"values":{"c":true}}`} {
+	for i, want := range []string{`[{"bn":"x/","bt":1458031648,"bv":1},{"n":"b","v":"1"}]`, `[{"bn":"x/","bt":1458031648,"bv":1},{"n":"\u0001","v":1}]`, `{"ts":1458031648000,"values":{"x/a":2,"x/` + long + `":"q\"\n"}}`, `{"age_ms":10000,"values":{"c":true}}`} {
 		if got := string(out.Readings[i].Raw); got != want {
 			t.Errorf("reading %d is kept as %s, want %s", i, got, want)
 		}
 	}
-	if err := again.DecodePayload(out.Readings[1].Raw, &retried); err != nil || len(retried.Readings) != 1 || retried.Readings[0].Time != 1458031648000 {
+	if err := again.DecodePayload(out.Readings[2].Raw, &retried); err != nil || len(retried.Readings) != 1 || retried.Readings[0].Time != 1458031648000 {
 		t.Errorf("retried it is %s, %v", show(&retried), err)
 	}
 }

@@ -133,6 +133,28 @@ func TestDecodingTakesNoMoreMemoryThanTheFrameIsLong(t *testing.T) {
 	}
 }
 
+// Many small records share their base fields.
+func TestPacksTakeNoMoreMemoryThanTheFrameIsLong(t *testing.T) {
+	for name, pack := range map[string]string{
+		"a long base name":           `[{"bn":"` + strings.Repeat("n", 30_000) + `"}` + strings.Repeat(`,{"v":1}`, 4_000) + `]`,
+		"a base name":                `[{"bn":"` + strings.Repeat(`\"`, 300) + `"}` + strings.Repeat(`,{"v":1}`, 8_000) + `]`,
+		"a long unit":                `[{"bu":"` + strings.Repeat("n", 30_000) + `"}` + strings.Repeat(`,{"v":1}`, 4_000) + `]`,
+		"a base name of bad records": `[{"bn":"` + strings.Repeat("n", 300) + `"}` + strings.Repeat(`,{"n":1}`, 8_000) + `]`,
+		"control characters":         `[{"bn":"` + strings.Repeat(`\u0001`, 300) + `"}` + strings.Repeat(`,{"v":1}`, 8_000) + `]`,
+		"sums":                       `[{"bs":1,"bv":1}` + strings.Repeat(`,{"t":1}`, 8_000) + `]`,
+	} {
+		var d wire.Decoder
+		var out wire.Telemetry
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := d.DecodePayloadAs([]byte(pack), asSenML, "d1", &out)
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) / uint64(len(pack)); err != nil || took > 1000 {
+			t.Errorf("%s: %d bytes of memory for each byte of the frame, %v", name, took, err)
+		}
+	}
+}
+
 func BenchmarkDecode(b *testing.B) {
 	for _, frame := range allSpeedFrames(b) {
 		b.Run(strings.ReplaceAll(frame.name, " ", "_"), func(b *testing.B) {

@@ -244,14 +244,6 @@ func (t *Telemetry) add(values, raw []byte, clock Clock, at int64, flaw string) 
 	t.Readings = append(t.Readings, r)
 }
 
-// tagged returns the tag and the content of a value that a transcoder has written, -1 if it has none.
-func tagged(value []byte) (tag int, content []byte) {
-	if len(value) > 3 && value[1] == '(' {
-		return int(value[0] - '0'), value[2 : len(value)-1]
-	}
-	return -1, value
-}
-
 // farTime bounds what is called a time at all: some 31,000 years in ms.
 const farTime = 1e15
 
@@ -268,13 +260,6 @@ func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, 
 		}
 		return clock, at, flaw
 	}
-	unit := 1.0
-	switch tag, content := tagged(value); {
-	case tag == tagTimeText && content[0] == '"':
-		value = content
-	case tag == tagTimeSeconds:
-		value, unit = content, 1000
-	}
 	if value[0] == '"' {
 		text, _ := unquote(nil, value)
 		when, err := time.Parse(time.RFC3339Nano, string(text))
@@ -284,7 +269,7 @@ func decodeTime(name, value []byte, clock Clock, at int64, flaw string) (Clock, 
 		return ClockGiven, when.UnixMilli(), ""
 	}
 	ms, err := strconv.ParseFloat(string(value), 64)
-	if ms *= unit; err != nil || !(math.Abs(ms) <= farTime) {
+	if err != nil || !(math.Abs(ms) <= farTime) {
 		return clock, at, ReasonBadTime
 	}
 	return ClockGiven, int64(math.Round(ms)), ""
