@@ -37,6 +37,7 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 	if err != nil {
 		return nil, err
 	}
+	s.forgetState(ctx, d.ID) // of a device that had this id, if its state outlived it
 	s.logChange(ctx, "created", d.ID)
 	out := &createDeviceOutput{Location: "/api/v1/devices/" + d.ID}
 	out.Body.Token, out.Body.Device = token, s.view(d)
@@ -107,6 +108,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	s.leave(ctx, in.ID, "deleted")
 	s.deps.Sessions.Forget(in.ID)
 	s.deps.Ingest.Forget(in.ID)
+	s.forgetState(ctx, in.ID)
 	s.logChange(ctx, "deleted", in.ID)
 	out := &deleteDeviceOutput{}
 	out.Body.ID = in.ID
@@ -131,6 +133,14 @@ func (s *Server) abandonCommands(ctx context.Context, device, how string) {
 	defer cancel()
 	if err := s.deps.Commands.Abandon(ctx, device, exchangeOf(ctx).operator.Name, "the device was "+how); err != nil {
 		s.log.WarnContext(ctx, "the commands of a device that was taken out are not yet ended; the ledger goes on", "device", device, "how", how, "error", err)
+	}
+}
+
+// forgetState removes what was desired and reported of a device. Where that fails, a device made with the same id begins
+// without it all the same.
+func (s *Server) forgetState(ctx context.Context, device string) {
+	if err := s.deps.States.Forget(context.WithoutCancel(ctx), device); err != nil {
+		s.log.WarnContext(ctx, "the state of a deleted device was not removed", "device", device, "error", err)
 	}
 }
 

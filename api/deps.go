@@ -12,6 +12,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
 
@@ -150,6 +151,7 @@ type Feeds struct {
 	// Telemetry delivers the readings of these devices as they become durable; no device named: of all.
 	Telemetry func(devices []string, buffer int) Feed[LiveTelemetry]
 	Presence  func(buffer int) Feed[devices.PresenceChange]
+	States    func(buffer int) Feed[state.Update]
 	Commands  func(buffer int) Feed[commands.Command]
 	Rollouts  func(buffer int) Feed[rollouts.Rollout]
 }
@@ -160,6 +162,7 @@ type Deps struct {
 	Registry  Registry
 	Sessions  Sessions
 	Commands  Commands
+	States    States
 	Ingest    Ingest
 	History   History
 	Readiness Readiness

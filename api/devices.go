@@ -113,7 +113,7 @@ func (s *Server) registerDevices() {
 	}, s.changeDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "delete-device", Method: http.MethodDelete, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Remove a device",
-		Description: "Its connection ends, its token is void, and its open commands are cancelled or, if sent, unknown. Its readings stay; the answer says so.",
+		Description: "Its connection ends, its token is void, its open commands are cancelled or, if sent, unknown, and its state is removed. Its readings stay; the answer says so.",
 	}, s.deleteDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "new-device-token", Method: http.MethodPost, Path: "/api/v1/devices/{id}/token", Tags: tags, Summary: "Give a device a new token",

@@ -18,6 +18,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
 
@@ -64,6 +65,14 @@ type fakeHub struct {
 
 	asked      []rollouts.Request
 	rolloutErr error
+
+	states *fakeFeed[state.Update]
+
+	state     state.Document // of d1
+	stateErr  error
+	desires   []string // "device patch versions actor"
+	reports   []string // "device patch"
+	forgotten []string
 }
 
 const commandID = "01J0000000000000000000TEST"
@@ -87,7 +96,7 @@ func newFakeHub() *fakeHub {
 		ready:    []api.Part{{Name: "journal", OK: true}},
 
 		telemetry: newFakeFeed[api.LiveTelemetry](), changes: newFakeFeed[devices.PresenceChange](), commands: newFakeFeed[commands.Command](),
-		rollouts: newFakeFeed[rollouts.Rollout](),
+		rollouts: newFakeFeed[rollouts.Rollout](), states: newFakeFeed[state.Update](),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
 
@@ -39,6 +40,7 @@ const (
 	kindPresence  = "presence"
 	kindCommand   = "command"
 	kindRollout   = "rollout"
+	kindState     = "state"
 )
 
 // LivePresence is the event that a device came or went.
@@ -53,13 +55,14 @@ type LivePresence struct {
 
 type liveInput struct {
 	Device []string `query:"device,explode" doc:"Only these devices; may be given again and again"`
-	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command, rollout; all when left out"`
+	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command, rollout, state; all when left out"`
 }
 
 // liveFilter is what a stream is to show.
 type liveFilter struct {
 	devices                      map[string]bool // none: all
 	telemetry, presence, command bool
+	state                        bool
 	rollout                      bool // only where all devices are shown
 }
 
@@ -68,7 +71,7 @@ func (f liveFilter) shows(device string) bool { return len(f.devices) == 0 || f.
 func (s *Server) registerLive() {
 	register(s, viewer, huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Tags: []string{"live"}, Summary: "What happens, as it happens",
-		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), " +
+		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), state, " +
 			"and missed {count} where a slow client lost some. A comment each 15 s. " +
 			"The stream ends when the caller's token or login does, and when the hub stops; clients come back and read what they missed from the other operations.",
 		Responses: s.liveResponse(),
@@ -76,9 +79,9 @@ func (s *Server) registerLive() {
 }
 
 func (s *Server) liveResponse() map[string]*huma.Response {
-	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref + ", " + schemaOf[Rollout](s).Ref
+	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref + ", " + schemaOf[Rollout](s).Ref + ", " + schemaOf[LiveState](s).Ref
 	return map[string]*huma.Response{"200": {
-		Description: "event: telemetry, presence, command or rollout with data as " + kinds + "; event: missed with data {\"count\":N}",
+		Description: "event: telemetry, presence, command, rollout or state with data as " + kinds + "; event: missed with data {\"count\":N}",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 }
@@ -118,13 +121,15 @@ func parseLiveFilter(in *liveInput) (f liveFilter, err error) {
 				f.command = true
 			case kindRollout:
 				f.rollout = true
+			case kindState:
+				f.state = true
 			default:
-				return f, badQuery("kind", kind, "allowed are telemetry, presence, command, rollout")
+				return f, badQuery("kind", kind, "allowed are telemetry, presence, command, rollout, state")
 			}
 		}
 	}
 	if len(in.Kind) == 0 {
-		f.telemetry, f.presence, f.command, f.rollout = true, true, true, true
+		f.telemetry, f.presence, f.command, f.rollout, f.state = true, true, true, true, true
 	}
 	f.rollout = f.rollout && len(f.devices) == 0
 	return f, nil
@@ -180,6 +185,7 @@ type openedFeeds struct {
 	presence  Feed[devices.PresenceChange]
 	commands  Feed[commands.Command]
 	rollouts  Feed[rollouts.Rollout]
+	states    Feed[state.Update]
 }
 
 func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
@@ -195,6 +201,9 @@ func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
 	if f.rollout {
 		o.rollouts = s.deps.Feeds.Rollouts(feedBuffer)
 	}
+	if f.state {
+		o.states = s.deps.Feeds.States(feedBuffer)
+	}
 	return o
 }
 
@@ -209,6 +218,8 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 	defer closeCommands()
 	rollouts, closeRollouts := source(feeds.rollouts)
 	defer closeRollouts()
+	states, closeStates := source(feeds.states)
+	defer closeStates()
 	for {
 		var e event
 		var ok bool
@@ -229,11 +240,15 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 			}
 		case r := <-rollouts:
 			e, ok = newEvent(kindRollout, rolloutView(r))
+		case u := <-states:
+			if f.shows(u.Device) {
+				e, ok = newEvent(kindState, liveState(u))
+			}
 		}
 		if ok && !queue.put(e) {
 			s.metrics.missed.Inc()
 		}
-		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands) + missedBy(feeds.rollouts)
+		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands) + missedBy(feeds.rollouts) + missedBy(feeds.states)
 		queue.lost(lost)
 		s.metrics.missed.Add(float64(lost))
 	}

@@ -121,7 +121,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 	b := newBench(t, api.Config{})
 	least := map[string]string{
 		"list-acts": "admin",
-		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device",
+		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "change-state": "operator",
 		"send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}

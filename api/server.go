@@ -113,6 +113,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerHistory()
 	s.registerCommands()
 	s.registerRollouts()
+	s.registerState()
 	s.registerLive()
 	s.registerAudit()
 	s.registerQuarantine()
@@ -143,7 +144,7 @@ func (d Deps) check() error {
 			faults = append(faults, fmt.Errorf("deps: %s is missing", name))
 		}
 	}
-	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil || d.Feeds.Rollouts == nil {
+	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil || d.Feeds.Rollouts == nil || d.Feeds.States == nil {
 		faults = append(faults, errors.New("deps: a feed is missing"))
 	}
 	return errors.Join(faults...)

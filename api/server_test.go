@@ -65,11 +65,11 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 	s, err := api.New(cfg, api.Deps{
 		Operators: fakeOperators{hub}, Registry: fakeRegistry{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
 		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
-		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t),
+		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), States: fakeStates{hub},
 		Readiness: fakeReadiness{hub},
 		Feeds: api.Feeds{
 			Telemetry: func(_ []string, n int) api.Feed[api.LiveTelemetry] { return hub.telemetry.open(n) },
-			Presence:  hub.changes.open, Commands: hub.commands.open, Rollouts: hub.rollouts.open,
+			Presence:  hub.changes.open, Commands: hub.commands.open, Rollouts: hub.rollouts.open, States: hub.states.open,
 		},
 		CAPEM: []byte("-----BEGIN CERTIFICATE-----\n"), Gatherer: registry, Metrics: registry, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})

@@ -135,9 +135,13 @@ func dialectOf(h http.Header) (wire.Dialect, *Problem) {
 
 // readFrame reads a body of at most MaxFrame bytes within BodyTimeout.
 func (s *Server) readFrame(x *exchange, to *bytes.Buffer) *Problem {
-	limit := int64(s.cfg.MaxFrame)
+	return s.readBody(x, int64(s.cfg.MaxFrame), to)
+}
+
+// readBody reads a body of at most limit bytes within BodyTimeout.
+func (s *Server) readBody(x *exchange, limit int64, to *bytes.Buffer) *Problem {
 	if n := x.request.ContentLength; n > limit {
-		return newProblem(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, "a frame of %d bytes is larger than max_frame, %d", n, limit).over(limit, n)
+		return newProblem(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, "a body of %d bytes is larger than the limit, %d", n, limit).over(limit, n)
 	}
 	// net/http takes the deadline away once the body has been read. Not every writer has deadlines.
 	_ = x.control().SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout))
@@ -146,7 +150,7 @@ func (s *Server) readFrame(x *exchange, to *bytes.Buffer) *Problem {
 	var timeout net.Error
 	switch {
 	case n > limit:
-		return newProblem(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, "a frame is larger than max_frame, %d bytes", limit).over(limit, n)
+		return newProblem(http.StatusRequestEntityTooLarge, wire.ReasonTooLarge, "the body is larger than the limit, %d bytes", limit).over(limit, n)
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return newProblem(http.StatusRequestTimeout, "body_timeout", "the body did not arrive within %v", s.cfg.BodyTimeout)
 	case err != nil:

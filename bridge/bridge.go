@@ -40,6 +40,7 @@ type Hub struct {
 	Registry Registry
 	Sessions Sessions
 	Sink     Sink
+	States   States
 	Metrics  prometheus.Registerer // nil: no metrics
 	Log      *slog.Logger
 }
@@ -48,7 +49,6 @@ type Hub struct {
 const (
 	ReasonTopic         = "topic_not_allowed"
 	ReasonRetained      = "retained_without_time"
-	ReasonState         = "state_not_supported"
 	ReasonUnknownDevice = "unknown_device"
 	ReasonDisabled      = "device_disabled"
 	ReasonNoSession     = "answer_without_session"

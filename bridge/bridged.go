@@ -29,6 +29,8 @@ type bridgedDevice struct {
 	session *devices.Session // nil while Attach runs
 	seen    time.Time
 	closed  string // why the hub closed it
+	told    uint64 // version of the desired state that was published last
+	owed    bool   // one could not be published
 }
 
 func newBridgedDevices(l *line) *bridgedDevices {
@@ -52,6 +54,9 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 	b.mu.Unlock()
 	if ok {
 		d.session.Touch()
+		if d.isOwed() {
+			d.greet()
+		}
 		return d.session
 	}
 	hub := b.line.external.hub
@@ -74,6 +79,7 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 		return nil
 	}
 	session.Ready() // the hub cannot know who has subscribed at the broker
+	d.greet()
 	return session
 }
 

@@ -222,6 +222,7 @@ func (b *Broker) established(c *client, p peer) {
 		return
 	}
 	c.ready()
+	c.tellState()
 }
 
 // packet implements rules.
@@ -232,7 +233,10 @@ func (b *Broker) packet(c *client) {
 }
 
 // subscribed implements rules.
-func (b *Broker) subscribed(c *client) { c.ready() }
+func (b *Broker) subscribed(c *client) {
+	c.ready()
+	c.tellState()
+}
 
 // acknowledged implements rules.
 func (b *Broker) acknowledged(c *client, packetID uint16) { c.link.acknowledged(packetID) }
@@ -258,7 +262,7 @@ func (b *Broker) take(c *client, m message) error {
 	if !ok || device != c.device || !about.fromDevice() {
 		return &refusal{
 			reason: ReasonTopic, code: codeNotAuthorized,
-			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, response}") + " only",
+			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, state, response}") + " only",
 		}
 	}
 	if r := checkSize(m, b.cfg.MaxFrame); r != nil {
@@ -268,7 +272,7 @@ func (b *Broker) take(c *client, m message) error {
 	defer b.scratches.put(s)
 	switch about {
 	case subjectState:
-		return &refusal{reason: ReasonState, code: codeImplementation, message: "reported state is not taken by this hub"}
+		return b.takeState(c.device, s, m)
 	case subjectResponse:
 		answer, err := s.decoder.DecodeAnswerAs(m.payload, wire.DialectOfPayload(m.payload))
 		if err != nil {

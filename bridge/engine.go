@@ -57,4 +57,5 @@ type publication struct {
 	packetID    uint16 // with QoS 1
 	expiry      time.Duration
 	identifiers []int
+	state       bool // a desired state, and no command
 }

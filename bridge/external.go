@@ -172,7 +172,7 @@ func (e *External) options(l *line) *paho.ClientOptions {
 // subscribe asks for the devices' topics and checks what was granted.
 func (e *External) subscribe(l *line, client paho.Client) error {
 	filters := map[string]byte{}
-	for _, s := range []subject{subjectTelemetry, subjectEvent, subjectResponse} {
+	for _, s := range []subject{subjectTelemetry, subjectEvent, subjectState, subjectResponse} {
 		filters[joinTopic(e.cfg.Prefix, "+", s)] = byte(e.cfg.QoS)
 	}
 	token := client.SubscribeMultiple(filters, nil)

@@ -191,6 +191,7 @@ type deaf struct{}
 
 func (deaf) Send(wire.Command) error { return errors.New("deaf") }
 func (deaf) Cancel(string) error     { return errors.New("deaf") }
+func (deaf) Desire(wire.State)       {}
 func (deaf) Close(int, string)       {}
 
 func TestExternalTakesWhatCameWhileTheHubWasDown(t *testing.T) {

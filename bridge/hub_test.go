@@ -31,6 +31,7 @@ type hub struct {
 	journal  *journal
 	answers  *answers
 	metrics  *prometheus.Registry
+	states   *states
 
 	beforeAttach func() // what happens between the decision to attach a session and that
 }
@@ -88,7 +89,7 @@ func newHub(t *testing.T) *hub {
 }
 
 func withRegistry(t *testing.T, registry *devices.Registry) *hub {
-	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry()}
+	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry(), states: newStates()}
 	h.sessions = devices.NewSessions(testLog(t))
 	h.sessions.Bind(h.answers)
 	t.Cleanup(h.journal.stop)
@@ -96,7 +97,7 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // device adds a device and returns its token.

@@ -33,15 +33,17 @@ type line struct {
 	mu      sync.Mutex
 	current paho.Message // the one that take has given to the journal
 	joined  uint64       // the last commit that one of ours joined
+	durable uint64       // the last commit that is durable
 	waiting []uncommitted
 	ready   []paho.Message
 	wake    chan struct{} // ready or waiting has changed
 }
 
-// uncommitted is a message that may be acknowledged after commit gen.
+// uncommitted is a message that may be acknowledged after commit gen, and not while it is held.
 type uncommitted struct {
 	message paho.Message
 	gen     uint64
+	held    *bool // nil: it is not; guarded by the line's mu
 }
 
 var errStopped = errors.New("the bridge is closed")
@@ -191,7 +193,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 	}
 	switch about {
 	case subjectState:
-		return l.refuse(in, device, &refusal{reason: ReasonState, message: "reported state is not taken by this hub"})
+		return l.takeState(s, in, device, m)
 	case subjectResponse:
 		return l.takeAnswer(s, in, device, m)
 	}
@@ -240,20 +242,35 @@ func (l *line) refuse(in paho.Message, device string, r *refusal) error {
 // settle lets a message that the journal has nothing to do with be acknowledged after those before it.
 func (l *line) settle(in paho.Message) {
 	l.mu.Lock()
-	if len(l.waiting) == 0 {
-		l.ready = append(l.ready, in)
-	} else {
-		l.waiting = append(l.waiting, uncommitted{in, l.waiting[len(l.waiting)-1].gen})
-	}
+	l.waiting = append(l.waiting, uncommitted{message: in, gen: l.lastGen()})
+	l.advance()
 	l.mu.Unlock()
 	l.signal()
+}
+
+// lastGen returns the commit of the message before, which one that joins none follows. It needs mu.
+func (l *line) lastGen() uint64 {
+	if len(l.waiting) == 0 {
+		return 0
+	}
+	return l.waiting[len(l.waiting)-1].gen
+}
+
+// advance moves what may be acknowledged to ready. It needs mu.
+func (l *line) advance() {
+	n := 0
+	for n < len(l.waiting) && l.waiting[n].gen <= l.durable && (l.waiting[n].held == nil || !*l.waiting[n].held) {
+		l.ready = append(l.ready, l.waiting[n].message)
+		n++
+	}
+	l.waiting = l.waiting[n:]
 }
 
 // Join implements wire.Waiter: the message that take is about joins commit gen.
 func (l *line) Join(gen uint64) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, uncommitted{l.current, gen})
+	l.waiting = append(l.waiting, uncommitted{message: l.current, gen: gen})
 	first = l.joined != gen
 	l.joined = gen
 	return first
@@ -266,12 +283,8 @@ func (l *line) Committed(gen uint64, err error) {
 		return
 	}
 	l.mu.Lock()
-	n := 0
-	for n < len(l.waiting) && l.waiting[n].gen <= gen {
-		l.ready = append(l.ready, l.waiting[n].message)
-		n++
-	}
-	l.waiting = l.waiting[n:]
+	l.durable = max(l.durable, gen)
+	l.advance()
 	l.mu.Unlock()
 	l.signal()
 }
@@ -322,10 +335,12 @@ func (l *line) sendAll() {
 		case out := <-l.outgoing:
 			// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
 			if err := l.wait(l.client.Publish(out.topic, out.qos, false, out.payload)); err != nil {
-				l.fail(fmt.Errorf("publish a command: %w", err))
+				l.fail(fmt.Errorf("publish to a device: %w", err))
 				return
 			}
-			l.external.metrics.commands.Inc()
+			if !out.state {
+				l.external.metrics.commands.Inc()
+			}
 		case <-l.alive.Done():
 			return
 		}

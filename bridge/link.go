@@ -34,6 +34,7 @@ type link struct {
 	ended    bool
 	inflight map[uint16]bool // packet ids
 	lastID   uint16
+	desired  desired
 	shutting bool
 	reason   string
 }
@@ -128,6 +129,11 @@ func (l *link) prepare(payload []byte) (out publication, qos byte, err error) {
 // add needs mu.
 func (l *link) add(out publication) {
 	l.queue = append(l.queue, out)
+	l.startWriting()
+}
+
+// startWriting needs mu.
+func (l *link) startWriting() {
 	if !l.writing {
 		l.writing = true
 		l.work.Go(l.write)
@@ -151,26 +157,45 @@ func (l *link) acknowledged(packetID uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.inflight, packetID)
+	if packetID == l.desired.packetID {
+		l.desired.packetID = 0
+	}
+	if !l.ended && l.stateDue() {
+		l.startWriting()
+	}
 }
 
 // write writes what is queued and returns.
 func (l *link) write() {
 	for {
 		l.mu.Lock()
-		if len(l.queue) == 0 || l.ended {
+		state := l.stateDue()
+		if len(l.queue) == 0 && !state || l.ended {
 			l.queue, l.writing = nil, false
 			l.mu.Unlock()
 			return
 		}
-		out, p := l.queue[0], l.peer
-		l.queue = l.queue[1:]
+		var out publication
+		p := l.peer
+		if state {
+			fits := false
+			if out, fits = l.takeDesired(); !fits {
+				l.mu.Unlock()
+				continue
+			}
+		} else {
+			out = l.queue[0]
+			l.queue = l.queue[1:]
+		}
 		l.mu.Unlock()
 		if err := p.write(out); err != nil {
 			// Part of it may be out. The session's end makes the outcome of its commands known as unknown.
 			p.disconnect(codeUnspecified, "a command could not be written")
 			continue
 		}
-		l.metrics.commands.Inc()
+		if !state {
+			l.metrics.commands.Inc()
+		}
 	}
 }
 

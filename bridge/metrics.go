@@ -40,6 +40,7 @@ type brokerMetrics struct {
 	connects        *prometheus.CounterVec // by the reason of their refusal, "" for accepted ones
 	commands        tally
 	commandsRefused tally
+	statesTooLarge  tally
 	faults          tally
 }
 
@@ -57,6 +58,7 @@ func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*br
 		m.connects,
 		m.commands.collector("hub_mqtt_commands_total", "Commands written to devices of the embedded broker."),
 		m.commandsRefused.collector("hub_mqtt_commands_refused_total", "Commands that were not sent: no subscription, or a device that does not read."),
+		m.statesTooLarge.collector("hub_mqtt_states_too_large_total", "Desired states that were not sent: larger than the packets that the device takes."),
 		m.faults.collector("hub_mqtt_faults_total", "Connections that ended by a fault of the MQTT implementation."),
 		gauge("hub_mqtt_connections", "Connections to the embedded broker, also those before their CONNECT.", connections),
 	)

@@ -34,7 +34,7 @@ func (o oneDevice) Authenticate(id, token string) (devices.Device, error) {
 func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry()}
+		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry()}
 		h.sessions = devices.NewSessions(testLog(t))
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
@@ -112,7 +112,7 @@ func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Sessions: h.sessions, Sink: h.journal, Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

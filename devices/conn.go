@@ -31,7 +31,8 @@ type conn struct {
 	acksFor  bool      // the device wants hub.ack{count} for frames without seq
 	bad      int       // unusable frames within the minute since badSince
 	badSince time.Time
-	greeted  bool // a frame came: commands may be sent
+	greeted  bool          // a frame came: commands may be sent
+	reports  chan struct{} // holds an element for each report of its state that is under way; nil: there was none
 
 	// Owned by the sweeper.
 	pingedAt  int64   // the session's last sign of life when it was pinged, Unix ms

@@ -50,6 +50,7 @@ type Connector struct {
 	registry *Registry
 	sessions *Sessions
 	sink     Sink
+	states   States
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 
@@ -63,9 +64,9 @@ type Connector struct {
 }
 
 // NewConnector returns a running Connector; Stop ends it.
-func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink, log *slog.Logger) *Connector {
+func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
 	c := &Connector{
-		cfg: cfg, registry: registry, sessions: sessions, sink: sink, log: log,
+		cfg: cfg, registry: registry, sessions: sessions, sink: sink, states: states, log: log,
 		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,

@@ -104,7 +104,7 @@ func TestTheHubWritesTheNegotiatedEncoding(t *testing.T) {
 				d := h.dialIn("d1", subprotocol)
 				hello := members{"id": 1, "method": "hello", "params": members{"boot": "b", "ack": true}}
 				d.sendBinary(hello)
-				if got := d.next(); !strings.HasPrefix(got, `{"id":1,"jsonrpc":"2.0","result":{"device":"d1",`) {
+				if got := d.next(); !strings.HasPrefix(got, `{"id":1,"jsonrpc":"2.0","result":{"desired":{},"device":"d1",`) {
 					t.Errorf("hello is answered by %s", got)
 				}
 				d.send(`{"id":"t","method":"telemetry","params":{"seq":1,"values":{"T":1}}}`)
@@ -122,6 +122,15 @@ func TestTheHubWritesTheNegotiatedEncoding(t *testing.T) {
 					t.Fatal(err)
 				}
 				d.want(`{"attempt":1,"id":"c1","jsonrpc":"2.0","method":"set","params":{"level":0.5,"relay":true,"text":"ä"}}`)
+				d.sendBinary(members{"id": 3, "method": "state", "params": members{"reported": members{"level": 0.5, "gone": nil}}})
+				synctest.Wait()
+				h.states.settle(7, nil)
+				d.want(`{"id":3,"jsonrpc":"2.0","result":{"version":7}}`)
+				if got := h.states.reports; len(got) != 1 || !strings.Contains(got[0], `"level":0.5`) || !strings.Contains(got[0], `"gone":null`) {
+					t.Errorf("reported %s", got)
+				}
+				h.sessions.Desire("d1", stateOf(8, `{"level":0.25}`, `{"level":0.25}`))
+				d.want(`{"jsonrpc":"2.0","method":"hub.state","params":{"delta":{"level":0.25},"desired":{"level":0.25},"version":8}}`)
 				d.sendBinary(members{"id": "c1", "result": members{"image": []byte("hi \n")}})
 				synctest.Wait()
 				if lines := h.answers.lines(); !strings.HasSuffix(lines[len(lines)-1], `c1 {"image":"aGkgCg"} 0`) {

@@ -1,6 +1,7 @@
 // Package devices owns who may connect and who is connected: the registry, the proof of identity, the sessions, the
-// WebSocket connection and presence. What a device sends goes to a Sink and its answers to an Answers, both declared
-// here and built elsewhere; where the readings are kept and what a command's state is, it does not know.
+// WebSocket connection and presence. What a device sends goes to a Sink, its state to a States and its answers to an
+// Answers, all declared here and built elsewhere (devices/state keeps states); where the readings are kept and what a
+// command's state is, it does not know.
 //
 // A session is one connection of one device, over whatever transport; the newest wins at once. A WebSocket connection
 // has one goroutine that reads; writes are gathered in its outbox and written by a goroutine that lives only while
@@ -13,5 +14,5 @@
 // Files in reading order: registry.go and registry_store.go (who may), identity.go (who it is), session.go and
 // sessions.go (who is), presence.go, clock.go and units.go (what is remembered of it), feed.go (who looks), connector.go (from request to
 // WebSocket), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),
-// journal.go (who waits for the journal is told so), outbox.go (its writer), keepalive.go (the sweeper).
+// journal.go (who waits for the journal is told so), outbox.go (its writer), desired.go (reported and desired state), keepalive.go (the sweeper).
 package devices

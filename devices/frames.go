@@ -57,6 +57,8 @@ func (n *conn) call(s *scratch, f wire.Frame) error {
 		return nil
 	case "hello":
 		return n.hello(f)
+	case "state":
+		return n.report(f)
 	case "progress":
 		p, err := wire.DecodeProgress(f.Params)
 		if err == nil {
@@ -65,7 +67,7 @@ func (n *conn) call(s *scratch, f wire.Frame) error {
 		}
 		return err
 	}
-	return &wire.Error{Code: wire.CodeMethodNotFound, Reason: wire.ReasonUnknownMethod, Message: "unknown method " + string(f.Method) + "; the hub knows hello, telemetry, event, progress"}
+	return &wire.Error{Code: wire.CodeMethodNotFound, Reason: wire.ReasonUnknownMethod, Message: "unknown method " + string(f.Method) + "; the hub knows hello, telemetry, event, state, progress"}
 }
 
 func (n *conn) hello(f wire.Frame) error {
@@ -89,7 +91,7 @@ func (n *conn) hello(f wire.Frame) error {
 		n.keepalive.Store(int64(max(asked, minKeepalive)))
 	}
 	w.KeepaliveS = int(time.Duration(n.keepalive.Load()).Seconds())
-	n.answer(f.ID, w)
+	n.welcome(f.ID, w, h.MaxFrame)
 	return nil
 }
 

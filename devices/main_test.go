@@ -31,6 +31,7 @@ type hub struct {
 	connector *devices.Connector
 	sink      *sink
 	answers   *answers
+	states    *states
 	listener  *memoryListener
 	log       *logBuffer
 	tokens    map[string]string
@@ -40,7 +41,7 @@ type hub struct {
 // newHub starts a hub that knows the devices d1, d2 and d3.
 func newHub(t testing.TB) *hub {
 	t.Helper()
-	h := &hub{t: t, sink: newSink(), answers: &answers{}, listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
+	h := &hub{t: t, sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if h.registry, err = devices.OpenRegistry(t.Context(), newMemoryKV()); err != nil {
@@ -53,7 +54,7 @@ func newHub(t testing.TB) *hub {
 	h.sessions.Bind(h.answers)
 	h.connector = devices.NewConnector(devices.Config{
 		MaxFrame: maxFrame, Keepalive: 45 * time.Second, WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, h.sessions, h.sink, log)
+	}, h.registry, h.sessions, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)
@@ -289,4 +290,51 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// states keeps states in memory: a report is durable when settle says so.
+type states struct {
+	mu      sync.Mutex
+	current wire.State
+	reports []string
+	waiting []func(version uint64, err error)
+	refuse  error
+}
+
+func newStates() *states { return &states{current: wire.State{Desired: []byte("{}")}} }
+
+func (s *states) Report(_ string, patch []byte, done func(version uint64, err error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		return s.refuse
+	}
+	s.reports = append(s.reports, string(patch))
+	s.waiting = append(s.waiting, done)
+	return nil
+}
+
+func (s *states) State(string) wire.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+func (s *states) set(st wire.State) wire.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = st
+	return st
+}
+
+// settle ends the reports that are under way, and says how many there were.
+func (s *states) settle(version uint64, err error) int {
+	s.mu.Lock()
+	waiting := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
+	for _, done := range waiting {
+		done(version, err)
+	}
+	return len(waiting)
 }

@@ -39,6 +39,7 @@ type outbox struct {
 	ends     []int     // where each frame ends in frames
 	open     bool      // commands may be sent
 	largest  int       // bytes of the largest frame that the device takes, 0 if it did not say
+	told     told
 	born     time.Time
 	pongData []byte // not nil: a pong is due
 	ping     bool
@@ -139,7 +140,14 @@ func (o *outbox) ready() {
 	o.mu.Lock()
 	first := !o.open && !o.closing
 	o.open = o.open || first
+	greeted := o.told.version > 0
+	if first && o.told.next != nil {
+		o.kick()
+	}
 	o.mu.Unlock()
+	if first && !greeted {
+		o.conn.tellState()
+	}
 	if first {
 		o.conn.session.Ready()
 	}
@@ -213,6 +221,7 @@ func (o *outbox) drain() {
 	var ends []int
 	o.mu.Lock()
 	for o.broken == nil {
+		o.addState()
 		frames, o.frames = o.frames, frames[:0]
 		ends, o.ends = o.ends, ends[:0]
 		ping, pong := o.ping, o.pongData

@@ -17,10 +17,11 @@ const (
 
 // Link is how a session's device is reached. No method blocks. An error of Send or Cancel means that surely nothing was
 // sent; of Send a *wire.Error says that this device never takes the command, any other that the connection does not take
-// it now. Close takes a WebSocket close code; other transports translate it.
+// it now. Desire tells of the desired state, once the device is ready; of several only the newest need be told. Close takes a WebSocket close code; other transports translate it.
 type Link interface {
 	Send(cmd wire.Command) error
 	Cancel(id string) error // asks the device to give up a command
+	Desire(s wire.State)
 	Close(code int, reason string)
 }
 

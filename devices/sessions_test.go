@@ -35,6 +35,12 @@ func (l *link) Cancel(id string) error {
 	return nil
 }
 
+func (l *link) Desire(st wire.State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = append(l.sent, fmt.Sprint("state ", st.Version))
+}
+
 func (l *link) Close(code int, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

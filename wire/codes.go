@@ -29,6 +29,7 @@ const (
 	ReasonBadParams     = "bad_params"
 	ReasonTooLarge      = "frame_too_large"
 	ReasonStopping      = "hub_stopping"
+	ReasonStateTooLarge = "state_too_large" // what a device reported, or is to be told, is over a limit
 
 	// Of single readings: these are quarantined.
 	ReasonBadReading     = "bad_reading"

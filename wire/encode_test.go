@@ -112,11 +112,11 @@ func TestEncodingsAppend(t *testing.T) {
 }
 
 func TestWelcomeIsAResult(t *testing.T) {
-	result, err := json.Marshal(wire.Welcome{Device: "node-01", Session: 7, Time: 1458031648545, Ack: 41, KeepaliveS: 45, MaxFrame: wire.DefaultMaxFrame, Pending: 1})
+	result, err := json.Marshal(wire.Welcome{Device: "node-01", Session: 7, Time: 1458031648545, Ack: 41, KeepaliveS: 45, MaxFrame: wire.DefaultMaxFrame, Pending: 1, State: wire.State{Desired: []byte("{}")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"device":"node-01","session":7,"time":1458031648545,"ack":41,"keepalive_s":45,"max_frame":65536,"pending":1}`
+	want := `{"device":"node-01","session":7,"time":1458031648545,"ack":41,"keepalive_s":45,"max_frame":65536,"pending":1,"desired":{},"version":0}`
 	if string(result) != want {
 		t.Errorf("got  %s\nwant %s", result, want)
 	}

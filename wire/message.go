@@ -45,6 +45,7 @@ type Welcome struct {
 	KeepaliveS int    `json:"keepalive_s"`
 	MaxFrame   int    `json:"max_frame"`
 	Pending    int    `json:"pending"` // commands that wait for the device
+	State
 }
 
 // DecodeHello decodes hello's params; absent params are an empty hello. The error is of type [*Error].

@@ -77,6 +77,8 @@ func TestProtocolPageFramesOfDevices(t *testing.T) {
 				err = d.DecodeTelemetry(f.Params, &out)
 			case what == "event":
 				err = d.DecodeEvent(f.Params, &out)
+			case what == "state":
+				_, err = wire.DecodeState(f.Params)
 			case what == "progress":
 				_, err = wire.DecodeProgress(f.Params)
 			default:
@@ -89,7 +91,7 @@ func TestProtocolPageFramesOfDevices(t *testing.T) {
 			seen[what] = true
 		})
 	}
-	for _, what := range []string{"hello", "telemetry", "bare", "event", "progress", "answer"} {
+	for _, what := range []string{"hello", "telemetry", "bare", "event", "state", "progress", "answer"} {
 		if !seen[what] {
 			t.Errorf("the page has no example of %s", what)
 		}
@@ -104,6 +106,8 @@ func TestProtocolPagePayloads(t *testing.T) {
 		switch {
 		case strings.Contains(text, `"result"`):
 			_, err = d.DecodeAnswer([]byte(text))
+		case strings.Contains(text, `"reported"`):
+			_, err = d.DecodeStatePayload([]byte(text), wire.Dialect{})
 		case strings.Contains(text, `"name"`):
 			err = d.DecodeEvent([]byte(text), &out)
 		default:
@@ -183,6 +187,8 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 			if ours := string(wire.AppendCancel(nil, asked.ID)); text != ours {
 				t.Errorf("line %d: the hub writes %s", line, ours)
 			}
+		case frame.Method == "hub.state":
+			strictly(frame.Params, &wire.State{})
 		case frame.Method != "" && frame.Attempt == 0:
 			t.Errorf("line %d: a command bears attempt", line)
 		case len(frame.Result) > 2:

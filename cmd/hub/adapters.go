@@ -10,6 +10,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
 )
@@ -181,6 +182,7 @@ func (h *hub) feeds() api.Feeds {
 		Presence:  func(buffer int) api.Feed[devices.PresenceChange] { return h.sessions.Subscribe(buffer) },
 		Commands:  func(buffer int) api.Feed[commands.Command] { return h.commands.Subscribe(buffer) },
 		Rollouts:  func(buffer int) api.Feed[rollouts.Rollout] { return h.rollouts.Subscribe(buffer) },
+		States:    func(buffer int) api.Feed[state.Update] { return h.states.Subscribe(buffer) },
 	}
 }
 

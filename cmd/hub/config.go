@@ -5,6 +5,7 @@ import (
 
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
+	"telemetryhub/devices/state"
 )
 
 // Config is the hub's configuration: one section per part. configs/hub.yaml shows each key with its default.
@@ -20,6 +21,7 @@ type Config struct {
 	NATS     NATSConfig     `yaml:"nats"`
 	Commands CommandsConfig `yaml:"commands"`
 	Audit    AuditConfig    `yaml:"audit"`
+	State    StateConfig    `yaml:"state"`
 	MQTT     MQTTConfig     `yaml:"mqtt"`
 	Bridge   BridgeConfig   `yaml:"bridge"`
 	Log      LogConfig      `yaml:"log"`
@@ -128,6 +130,11 @@ type AuditConfig struct {
 	KeepBytes Size          `yaml:"keep_bytes"` // and how many bytes of them
 }
 
+// StateConfig bounds what devices report of themselves and operators desire of them.
+type StateConfig struct {
+	MaxBytes Size `yaml:"max_bytes"` // of each half of a device's document
+}
+
 // MQTTConfig is the embedded broker.
 type MQTTConfig struct {
 	Listen        string        `yaml:"listen"`         // MQTT over TLS; empty (or "off"): none
@@ -204,6 +211,7 @@ func defaultConfig() Config {
 			Rollouts:    RolloutsConfig{Open: 500, Grace: time.Minute},
 		},
 		Audit: AuditConfig{Keep: backbone.DefaultActsKeep, KeepBytes: backbone.DefaultActsMaxBytes},
+		State: StateConfig{MaxBytes: state.DefaultMaxBytes},
 		MQTT: MQTTConfig{
 			Listen:        ":8883",
 			SessionExpiry: 24 * time.Hour,

@@ -17,6 +17,7 @@ import (
 	"telemetryhub/bridge"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
+	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/wire"
 )
@@ -53,6 +54,7 @@ func (c *Config) validate(faults *faultList) {
 	c.validateCommands(faults)
 	within(faults, "audit.keep", c.Audit.Keep, time.Hour, maxDuration)
 	within(faults, "audit.keep_bytes", c.Audit.KeepBytes, minAudit, 1<<40)
+	within(faults, "state.max_bytes", c.State.MaxBytes, state.LeastMaxBytes, state.MostMaxBytes)
 	c.validateMQTT(faults)
 	c.NATS.validate(faults)
 	c.Bridge.validate(faults)

@@ -22,6 +22,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
 )
@@ -50,6 +51,7 @@ type hub struct {
 	catalogue *catalogue.Catalogue
 	commands  *commands.Service
 	rollouts  *rollouts.Service
+	states    *state.Documents
 	connector *devices.Connector
 	space     *space
 	broker    *bridge.Broker
@@ -190,11 +192,31 @@ func (h *hub) openDevices(ctx context.Context) error {
 		return err
 	}
 
+	if err := h.openStates(ctx); err != nil {
+		return err
+	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
 		MaxFrame: int(d.MaxFrame), Keepalive: d.Keepalive, WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
-	}, h.registry, h.sessions, h.ingest, h.log)
+	}, h.registry, h.sessions, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
+	return nil
+}
+
+func (h *hub) openStates(ctx context.Context) error {
+	kv, err := h.bus.Bucket(ctx, backbone.States)
+	if err != nil {
+		return err
+	}
+	known := func(device string) bool {
+		_, ok := h.registry.Get(device)
+		return ok
+	}
+	h.states, err = state.Open(ctx, kv, h.sessions, known, state.Config{MaxBytes: int(h.cfg.State.MaxBytes)}, h.reg, h.log)
+	if err != nil {
+		return err
+	}
+	h.stop.add("states", h.states.Close)
 	return nil
 }
 
@@ -203,7 +225,7 @@ func (c CommandsConfig) ledger() commands.Config {
 }
 
 func (h *hub) openBridge(context.Context) error {
-	joined := bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.ingest, Metrics: h.reg, Log: h.log}
+	joined := bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
 	m := h.cfg.MQTT
 	if m.Listen != "" || m.PlainListen != "" {
 		broker, err := bridge.OpenBroker(h.cfg.broker(), h.certs.ServerTLS(), joined)
@@ -242,7 +264,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
-		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands,
+		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue,

@@ -1,0 +1,177 @@
+package bridge
+
+import (
+	"errors"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"telemetryhub/wire"
+)
+
+// States keeps what devices report and operators desire, as devices.States says it.
+type States interface {
+	Report(device string, patch []byte, done func(version uint64, err error)) error
+	State(device string) wire.State
+}
+
+// takeState reports a device's state and returns when that is durable.
+func (b *Broker) takeState(device string, s *scratch, m message) error {
+	reported, err := s.decoder.DecodeStatePayload(m.payload, wire.DialectOfPayload(m.payload))
+	if err != nil {
+		return unusable(err)
+	}
+	ended := make(chan error, 1)
+	if err := b.hub.States.Report(device, reported, func(_ uint64, err error) { ended <- err }); err != nil {
+		return journalRefusal(err)
+	}
+	select {
+	case err := <-ended:
+		return journalRefusal(err)
+	case <-b.commits.Done():
+		return errClosing
+	}
+}
+
+// desired is what a device of the embedded broker knows of its desired state and what it is still to be told: the newest
+// alone. Guarded by the link's mu.
+type desired struct {
+	next     *wire.State // nil: nothing
+	version  uint64      // written last
+	packetID uint16      // of a QoS 1 message that is not acknowledged; 0: none
+}
+
+// tellState tells a device that has subscribed of its desired state, as a retained message would, but never of an old
+// one.
+func (c *client) tellState() {
+	if st := c.broker.hub.States.State(c.device); st.Version > 0 {
+		c.link.Desire(st)
+	}
+}
+
+// Desire implements devices.Link. A device that has not subscribed is told when it does.
+func (l *link) Desire(st wire.State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || l.shutting || l.peer == nil {
+		return
+	}
+	if st.Version > l.desired.version && (l.desired.next == nil || st.Version > l.desired.next.Version) {
+		l.desired.next = &st
+	}
+	if l.stateDue() {
+		l.startWriting()
+	}
+}
+
+// stateDue reports whether the device is to be told of its state now: it listens, has acknowledged what it was told
+// before, and takes one more QoS 1 message. It needs mu.
+func (l *link) stateDue() bool {
+	if l.desired.next == nil || l.desired.packetID != 0 {
+		return false
+	}
+	qos, _, listens := l.peer.granted(subjectDesired)
+	_, window, _ := l.peer.limits()
+	return listens && (qos == 0 || len(l.inflight) < window)
+}
+
+// takeDesired returns the message of the state that is due. ok is false where the device takes none so large. It needs mu.
+func (l *link) takeDesired() (out publication, ok bool) {
+	st := *l.desired.next
+	l.desired.next, l.desired.version = nil, st.Version
+	qos, identifiers, _ := l.peer.granted(subjectDesired)
+	maxPacket, _, _ := l.peer.limits()
+	out = publication{topic: joinTopic(ownPrefix, l.client.device, subjectDesired), payload: wire.AppendStateParams(nil, st), identifiers: identifiers}
+	if maxPacket > 0 && len(out.payload)+len(out.topic)+packetOverhead > maxPacket {
+		if st.Desired = nil; st.Delta != nil { // it says what is to be done
+			out.payload = wire.AppendStateParams(nil, st)
+		}
+	}
+	if maxPacket > 0 && len(out.payload)+len(out.topic)+packetOverhead > maxPacket {
+		l.metrics.statesTooLarge.Inc()
+		return out, false
+	}
+	if qos > 0 {
+		out.qos, out.packetID = 1, l.newID()
+		l.desired.packetID = out.packetID
+	}
+	return out, true
+}
+
+// takeState reports the state of a device behind the external broker. The message is acknowledged once that is durable,
+// after those before it.
+func (l *line) takeState(s *scratch, in paho.Message, device string, m message) error {
+	if m.retained {
+		return l.refuse(in, device, &refusal{reason: ReasonRetained, message: "a retained state may be older than what the device reported since"})
+	}
+	reported, err := s.decoder.DecodeStatePayload(m.payload, wire.DialectOfPayload(m.payload))
+	if err != nil {
+		return l.refuse(in, device, unusable(err))
+	}
+	l.devices.seen(device)
+	held := l.hold(in)
+	err = l.external.hub.States.Report(device, reported, func(_ uint64, err error) {
+		if r, refused := errors.AsType[*refusal](journalRefusal(err)); refused {
+			l.external.metrics.refused.count(r.reason)
+			l.external.hub.Sink.Refuse(device, r.reason)
+		} else if err != nil {
+			return // the hub stops: not acknowledged, so the broker sends it again
+		}
+		l.release(held)
+	})
+	if r, refused := errors.AsType[*refusal](journalRefusal(err)); refused {
+		l.external.hub.Sink.Refuse(device, r.reason)
+		l.release(held)
+		return r
+	}
+	return err
+}
+
+// hold keeps a message from being acknowledged, and those after it, until release.
+func (l *line) hold(in paho.Message) *bool {
+	held := true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = append(l.waiting, uncommitted{message: in, gen: l.lastGen(), held: &held})
+	return &held
+}
+
+func (l *line) release(held *bool) {
+	l.mu.Lock()
+	*held = false
+	l.advance()
+	l.mu.Unlock()
+	l.signal()
+}
+
+// Desire implements devices.Link.
+func (d *bridgedDevice) Desire(st wire.State) {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if st.Version <= d.told {
+		return
+	}
+	l := b.line
+	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectDesired), payload: wire.AppendStateParams(nil, st), qos: 1, state: true})
+	if d.owed = err != nil; !d.owed {
+		d.told = st.Version
+	}
+}
+
+// greet tells a device that was heard of of its desired state, where that differs from what it reported, and again what
+// it could not be told before.
+func (d *bridgedDevice) greet() {
+	if st := d.owner.line.external.hub.States.State(d.id); st.Delta != nil {
+		d.Desire(st)
+	}
+}
+
+// isOwed reports whether the device could not be told of its state, and marks that it is tried again.
+func (d *bridgedDevice) isOwed() bool {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	owed := d.owed
+	d.owed = false
+	return owed
+}
