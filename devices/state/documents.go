@@ -95,7 +95,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, to Receiver, known func(de
 }
 
 func (s *Documents) load(ctx context.Context) (err error) {
-	if s.watcher, err = s.kv.WatchAll(s.ctx); err != nil {
+	if s.watcher, err = s.kv.WatchAll(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	for {

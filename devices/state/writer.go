@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -231,7 +232,7 @@ func (s *Documents) merge(r record, all []*change) (*batch, error) {
 	now := stamp(time.Now())
 	doc, times, err := b.record.Reported.trees()
 	if err != nil {
-		return nil, fmt.Errorf("the kept document of device %s: %v", r.Device, err)
+		return nil, unreadable(r.Device, err)
 	}
 	before := doc
 	var reports []outcome
@@ -263,7 +264,7 @@ func (s *Documents) mergeDesired(b *batch, all []*change, now time.Time) error {
 		}
 		doc, times, err := b.record.Desired.trees()
 		if err != nil {
-			return fmt.Errorf("the kept document of device %s: %v", b.record.Device, err)
+			return unreadable(b.record.Device, err)
 		}
 		next, err := s.applied(doc, c)
 		if b.record.change(Desired, doc, next, times, now, c.actor) {
@@ -290,15 +291,12 @@ func (s *Documents) applied(doc map[string]any, c *change) (map[string]any, erro
 }
 
 func (c *change) isFor(version uint64) bool {
-	if c.only == nil {
-		return true
-	}
-	for _, v := range c.only {
-		if v == version {
-			return true
-		}
-	}
-	return false
+	return c.only == nil || slices.Contains(c.only, version)
+}
+
+// unreadable hides an error of what was kept from those who would take it for the caller's fault.
+func unreadable(device string, err error) error {
+	return fmt.Errorf("the kept document of device %s cannot be read: %s", device, err.Error())
 }
 
 // change makes a half of the record another document, as one change, and reports whether it is one.
