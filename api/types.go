@@ -146,6 +146,9 @@ func (s *Server) setType(ctx context.Context, in *setTypeInput) (*fieldTypeSetOu
 	note(ctx, "measurement", c.Measurement)
 	note(ctx, "field", c.Field)
 	note(ctx, "type", c.Type)
+	for _, fact := range [][2]string{{"measurement", c.Measurement}, {"field", c.Field}, {"type", c.Type}} {
+		note(ctx, fact[0], fact[1])
+	}
 	wait, cancel := context.WithTimeout(ctx, typeWait)
 	defer cancel()
 	set, err := s.deps.Types.Set(wait, c)
@@ -157,6 +160,7 @@ func (s *Server) setType(ctx context.Context, in *setTypeInput) (*fieldTypeSetOu
 	case err != nil:
 		return nil, err
 	}
+	note(ctx, "stored_as", set.StoredAs)
 	s.log.InfoContext(ctx, "type of a field set", "measurement", c.Measurement, "field", c.Field, "type", c.Type, "stored_as", set.StoredAs, "state", set.State, "operator", c.By)
 	return &fieldTypeSetOutput{Body: set}, nil
 }

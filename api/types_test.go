@@ -57,6 +57,9 @@ func TestTypesAreListedShownAndChanged(t *testing.T) {
 	if want := (api.TypeChange{Measurement: "power", Field: "a/b.c d", Type: "float", StoredAs: "x", By: "ada"}); len(b.retyped) != 1 || b.retyped[0] != want {
 		t.Errorf("the registry was told %+v", b.retyped)
 	}
+	if b.recorded()[0] != "ada admin type.set accepted" || fmt.Sprint(b.acts[0].Facts) != "map[field:a/b.c d measurement:power stored_as:a/b.c d_float type:float]" {
+		t.Errorf("the audit log has %q with %v", b.recorded(), b.acts[0].Facts)
+	}
 	for _, c := range []struct {
 		path, body, reason string
 		status             int

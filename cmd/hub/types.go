@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 
 	"telemetryhub/api"
 	"telemetryhub/ingest"
@@ -94,7 +95,7 @@ func fieldTypeView(f ingest.FieldInfo) api.FieldType {
 func typesError(err error) error {
 	switch {
 	case errors.Is(err, ingest.ErrFieldTaken):
-		return fmt.Errorf("%w: %w", api.ErrFieldTaken, err)
+		return fmt.Errorf("%w: %s", api.ErrFieldTaken, strings.TrimPrefix(err.Error(), ingest.ErrFieldTaken.Error()+": "))
 	case errors.Is(err, ingest.ErrNoRoom):
 		return api.ErrNoRoomForField
 	case errors.Is(err, ingest.ErrStoreBusy):

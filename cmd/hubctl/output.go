@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -104,12 +105,16 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours())/24)
 }
 
-// valueText writes a value for people: numbers as short as they are exact, texts without their quotes.
+// valueText writes a value for people: numbers as short as they are exact, whole ones without an exponent where JSON has
+// none, texts without their quotes.
 func valueText(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
 	case float64:
+		if v == math.Trunc(v) && math.Abs(v) < 1e21 {
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
 		return strconv.FormatFloat(v, 'g', -1, 64)
 	case string:
 		return v
