@@ -24,6 +24,7 @@ type arrival struct {
 	clock    int64  // the last time that was given to a reading without one, Unix ms
 	top      int64  // the latest time of its readings, Unix ms
 	names    names  // that its readings bear; of the journal's lock
+	pace     arrivalPace
 }
 
 // of returns the device's arrival, made if need be.

@@ -38,6 +38,7 @@ type Config struct {
 	Times      TimeLimits
 	Fields     FieldLimits
 	FieldType  func(device, field string) FieldType // what the device's type says of a field, "" for nothing; nil: nothing
+	Crowded    func(crowded bool)                   // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
 
 	ReceivedField string // the field that the store gets the time of receipt in, ms as integer; empty: none
 }

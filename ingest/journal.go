@@ -36,20 +36,25 @@ type journal struct {
 	limits   TimeLimits
 	names    int // fields of a device
 	room     int // bytes at which an envelope is full
+	liveRoom int // bytes beyond that for devices that do not catch up
 	most     int // bytes of the largest frame that fits after that
 	run      uint64
 	log      *slog.Logger
 	feed     *Feed
 	metrics  *metrics
-	onFull   func() // told each time that NATS has no room
+	onFull   func()             // told each time that NATS has no room
+	crowded  func(crowded bool) // told when it changes whether devices have to wait for turns; may be nil
 
 	mu       sync.Mutex
 	changed  sync.Cond // an envelope was taken for publishing, something was appended, or the journal stopped
 	open     *batch
 	spare    *batch
 	stopping bool
-	fault    error  // why publishing does not succeed at present
-	last     uint64 // sequence of the last envelope that is durable
+	fault    error         // why publishing does not succeed at present
+	last     uint64        // sequence of the last envelope that is durable
+	durable  uint64        // its number
+	synced   time.Duration // how long it took
+	pace     pace
 	done     chan struct{}
 	giveUp   context.Context // ends when what could not be published is given up
 	abandon  context.CancelFunc
@@ -72,8 +77,10 @@ func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int,
 	j := &journal{
 		js: js, arrivals: a, limits: cfg.Times, names: cfg.Fields.Device, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
 		log: log, feed: feed, metrics: m, last: last, spare: &batch{}, done: make(chan struct{}),
+		pace: newPace(m), crowded: cfg.Crowded,
 	}
-	j.most = maxMessage - j.room - messageMargin
+	j.liveRoom = j.room / 4
+	j.most = maxMessage - j.room - j.liveRoom - messageMargin
 	j.changed.L = &j.mu
 	j.giveUp, j.abandon = context.WithCancel(context.Background())
 	j.open = j.reuse(&batch{}, 1)
@@ -94,8 +101,11 @@ func (j *journal) reuse(b *batch, gen uint64) *batch {
 func (b *batch) empty() bool { return len(b.envelope) == b.header }
 
 // take returns the open envelope once it has room. It needs mu.
-func (j *journal) take(ctx context.Context) (*batch, error) {
-	if len(j.open.envelope) >= j.room && ctx.Done() != nil {
+func (j *journal) take(ctx context.Context) (*batch, error) { return j.takeBelow(ctx, j.room) }
+
+// takeBelow returns the open envelope once it has less than room bytes. It needs mu.
+func (j *journal) takeBelow(ctx context.Context, room int) (*batch, error) {
+	if len(j.open.envelope) >= room && ctx.Done() != nil {
 		forget := context.AfterFunc(ctx, func() {
 			j.mu.Lock()
 			defer j.mu.Unlock()
@@ -103,13 +113,13 @@ func (j *journal) take(ctx context.Context) (*batch, error) {
 		})
 		defer forget()
 	}
-	for len(j.open.envelope) >= j.room && !j.stopping && ctx.Err() == nil {
+	for len(j.open.envelope) >= room && !j.stopping && ctx.Err() == nil {
 		j.changed.Wait()
 	}
 	switch {
 	case j.stopping:
 		return nil, ErrStopped
-	case len(j.open.envelope) >= j.room:
+	case len(j.open.envelope) >= room:
 		return nil, ctx.Err()
 	}
 	return j.open, nil
@@ -120,8 +130,13 @@ func (j *journal) append(ctx context.Context, device string, t *wire.Telemetry, 
 	a := j.arrivals.of(device)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	b, err := j.take(ctx)
+	room, err := j.admit(ctx, a)
 	if err != nil {
+		return 0, err
+	}
+	b, err := j.takeBelow(ctx, room)
+	if err != nil {
+		j.giveBack(a)
 		return 0, err
 	}
 	o := origin{device: device, prior: a.appended, received: received, top: a.top}
@@ -135,14 +150,17 @@ func (j *journal) append(ctx context.Context, device string, t *wire.Telemetry, 
 	}
 	wasEmpty, from := b.empty(), len(b.envelope)
 	b.envelope = appendReadings(b.envelope, o, t)
-	if size := len(b.envelope) - from; size > j.most {
+	size := len(b.envelope) - from
+	if size > j.most {
 		b.envelope = b.envelope[:from]
+		j.giveBack(a)
 		return 0, &wire.Error{
 			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(j.most), Value: int64(size),
 			Message: fmt.Sprintf("the frame's readings take %d bytes in the journal, which takes %d; send fewer in a frame", size, j.most),
 		}
 	}
 	a.appended += m.count
+	a.pace.put(b.gen, size)
 	b.marks = append(b.marks, m)
 	if w.Join(b.gen) {
 		b.waiters = append(b.waiters, w)
@@ -177,6 +195,7 @@ func (j *journal) refuse(device, reason string) {
 // commit publishes envelope after envelope until the journal has stopped and the last is out.
 func (j *journal) commit() {
 	defer close(j.done)
+	wasCrowded := false
 	for {
 		j.mu.Lock()
 		for j.open.empty() && !j.stopping {
@@ -188,9 +207,15 @@ func (j *journal) commit() {
 			return
 		}
 		j.open = j.reuse(j.spare, b.gen+1)
+		j.newRound()
+		crowded := b.gen < j.pace.crowdedUntil
 		j.changed.Broadcast()
 		j.mu.Unlock()
 
+		if crowded != wasCrowded && j.crowded != nil {
+			j.crowded(crowded)
+		}
+		wasCrowded = crowded
 		err := j.publish(b)
 		if err == nil {
 			j.arrivals.commit(b.marks)
@@ -226,8 +251,9 @@ func (j *journal) publish(b *batch) error {
 		ack, err := j.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 		cancel()
 		if err == nil {
-			j.metrics.committed(time.Since(start), len(b.marks), len(sealed))
-			j.succeeded(ack.Sequence)
+			took := time.Since(start)
+			j.metrics.committed(took, len(b.marks), len(sealed))
+			j.succeeded(b.gen, ack.Sequence, took)
 			return nil
 		}
 		if j.giveUp.Err() != nil {
@@ -246,8 +272,9 @@ func (j *journal) publish(b *batch) error {
 	}
 }
 
-func (j *journal) succeeded(sequence uint64) {
+func (j *journal) succeeded(gen, sequence uint64, took time.Duration) {
 	j.mu.Lock()
+	j.durable, j.synced = gen, took
 	j.last = max(j.last, sequence)
 	j.mu.Unlock()
 	j.setFault(nil)
@@ -294,6 +321,7 @@ func (j *journal) stop(ctx context.Context) error {
 	j.mu.Lock()
 	j.stopping = true
 	j.changed.Broadcast()
+	j.endWaits()
 	j.mu.Unlock()
 	select {
 	case <-j.done:

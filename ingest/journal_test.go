@@ -150,7 +150,7 @@ func TestCommitGivesUpWaitingForRoom(t *testing.T) {
 		return forward()
 	})
 	r := newRecorder()
-	big := telemetry(t, fmt.Sprintf(`{"a":%q,"b":%q,"c":%q,"d":%q,"e":%q}`, big60, big60, big60, big60, big60))
+	big := telemetry(t, fmt.Sprintf(`{"a":%q,"b":%q,"c":%q,"d":%q,"e":%q,"f":%q}`, big60, big60, big60, big60, big60, big60))
 	for h.fill() < 1 || !h.full() {
 		if _, err := h.Append("a", big, received, r); err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func (h *hub) fill() uint64 {
 func (h *hub) full() bool {
 	h.journal.mu.Lock()
 	defer h.journal.mu.Unlock()
-	return len(h.journal.open.envelope) >= h.journal.room
+	return len(h.journal.open.envelope) >= h.journal.room+h.journal.liveRoom
 }
 
 // TestAStopTellsNobodyThatItIsDurable stops while the journal cannot be written, with one waiting for room.
@@ -191,7 +191,7 @@ func TestAStopTellsNobodyThatItIsDurable(t *testing.T) {
 	})
 	h := openHubOver(t, bus, over, testConfig(), &memoryStore{})
 	r := newRecorder()
-	big := telemetry(t, fmt.Sprintf(`{"a":%q,"b":%q,"c":%q,"d":%q,"e":%q}`, big60, big60, big60, big60, big60))
+	big := telemetry(t, fmt.Sprintf(`{"a":%q,"b":%q,"c":%q,"d":%q,"e":%q,"f":%q}`, big60, big60, big60, big60, big60, big60))
 	for h.fill() < 1 || !h.full() {
 		if _, err := h.Append("a", big, received, r); err != nil {
 			t.Fatal(err)

@@ -16,6 +16,8 @@ type metrics struct {
 	retries       prometheus.Counter
 	damaged       prometheus.Counter
 	replayed      prometheus.Counter
+	heldFrames    prometheus.Counter
+	heldSeconds   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,7 +31,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		damaged:       prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_journal_damaged_total", Help: "Envelopes that could not be read."}),
 	}
 	m.replayed = prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_replay_points_total", Help: "Points that replays gave to the store; the account does not count them."})
-	reg.MustRegister(m.replayed, m.commitSeconds, m.commitFrames, m.commitBytes, m.writeSeconds, m.writePoints, m.retries, m.damaged)
+	m.heldFrames = prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_held_frames_total", Help: "Frames of devices that catch up which waited for their turn, behind live ones."})
+	m.heldSeconds = prometheus.NewCounter(prometheus.CounterOpts{Name: "hub_held_seconds_total", Help: "Time that they waited, of all such devices together."})
+	reg.MustRegister(m.heldFrames, m.heldSeconds, m.replayed, m.commitSeconds, m.commitFrames, m.commitBytes, m.writeSeconds, m.writePoints, m.retries, m.damaged)
 	return m
 }
 
@@ -37,6 +41,11 @@ func (m *metrics) committed(took time.Duration, frames, bytes int) {
 	m.commitSeconds.Observe(took.Seconds())
 	m.commitFrames.Observe(float64(frames))
 	m.commitBytes.Add(float64(bytes))
+}
+
+func (m *metrics) held(wait time.Duration) {
+	m.heldFrames.Inc()
+	m.heldSeconds.Add(wait.Seconds())
 }
 
 func (m *metrics) stored(took time.Duration, points int) {
@@ -54,6 +63,7 @@ func (in *Ingest) Collect(c chan<- prometheus.Metric) {
 	quarantined := prometheus.NewDesc("hub_readings_quarantined", "Readings counted as quarantined; a retry or drop makes it fall.", nil, nil)
 	queued := prometheus.NewDesc("hub_readings_queued", "Readings that are durable and wait for the writer.", nil, nil)
 	backlog := prometheus.NewDesc("hub_journal_backlog", "Envelopes that wait for the writer.", nil, nil)
+	held := prometheus.NewDesc("hub_devices_held", "Devices that catch up and wait for their turn, behind live ones.", nil, nil)
 	total := in.Audit().Total
 	counter := func(d *prometheus.Desc, n uint64, label ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), label...)
@@ -66,5 +76,6 @@ func (in *Ingest) Collect(c chan<- prometheus.Metric) {
 	}
 	c <- prometheus.MustNewConstMetric(quarantined, prometheus.GaugeValue, float64(total.Quarantined))
 	c <- prometheus.MustNewConstMetric(queued, prometheus.GaugeValue, float64(total.Queued))
+	c <- prometheus.MustNewConstMetric(held, prometheus.GaugeValue, float64(in.journal.held()))
 	c <- prometheus.MustNewConstMetric(backlog, prometheus.GaugeValue, float64(in.Status().Backlog))
 }

@@ -40,7 +40,7 @@ func TestEachTermOfTheAuditIsAMetric(t *testing.T) {
 	h.settled("a", 4)
 	want := map[string]float64{
 		"hub_readings_total received": 4, "hub_readings_total stored": 1, "hub_readings_total duplicate": 1, "hub_readings_quarantined": 1,
-		"hub_readings_queued": 0, "hub_refused_total bad_json": 1, "hub_journal_backlog": 0,
+		"hub_readings_queued": 0, "hub_refused_total bad_json": 1, "hub_journal_backlog": 0, "hub_devices_held": 0,
 	}
 	check := func() {
 		t.Helper()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"telemetryhub/wire"
 )
 
@@ -20,7 +22,9 @@ func (s *sender) send(t testing.TB, j *journal, r wire.Waiter) {
 	if err := s.decoder.DecodePayload(s.payload, &s.frame); err != nil {
 		t.Fatal(err)
 	}
-	j.open.envelope, j.open.marks, j.open.waiters = j.open.envelope[:j.open.header], j.open.marks[:0], j.open.waiters[:0]
+	j.durable = j.open.gen
+	j.reuse(j.open, j.open.gen+1)
+	j.newRound()
 	if _, err := j.append(t.Context(), "node-17", &s.frame, received, r); err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +39,7 @@ func (nobody) Committed(uint64, error) {}
 // stillJournal is a journal whose commits are not published.
 func stillJournal() *journal {
 	j := &journal{arrivals: &arrivals{byDevice: map[string]*arrival{}}, limits: testConfig().Times, names: maxNames, room: 1 << 20, most: 1 << 20}
+	j.pace = newPace(newMetrics(prometheus.NewRegistry()))
 	j.changed.L = &j.mu
 	j.open = j.reuse(&batch{}, 1)
 	return j

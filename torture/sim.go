@@ -20,6 +20,8 @@ type load struct {
 	rate     int           // readings/s of each
 	duration time.Duration // 0: until finish
 	args     []string      // further ones
+
+	background bool // it gets the processor time that others leave
 }
 
 // verdict is the simulator's last line, as far as it is needed here.
@@ -50,7 +52,11 @@ func (s *scene) simulate(l load) (*sim, error) {
 	if l.duration > 0 {
 		args = append(args, "--duration", l.duration.String())
 	}
-	c, err := spawn(s.lab.environment, s.lab.program("device-sim"), append(args, l.args...)...)
+	program, args := s.lab.program("device-sim"), append(args, l.args...)
+	if l.background {
+		program, args = "nice", append([]string{"-n", "10", program}, args...)
+	}
+	c, err := spawn(s.lab.environment, program, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,7 @@ type options struct {
 	Batch          int           `default:"1" help:"Readings a frame."`
 	Clockless      bool          `help:"Devices without a clock: readings bear no time."`
 	Verify         bool          `help:"Afterwards read everything back; exit 1 if an acknowledged reading is not stored exactly once."`
+	VerifyAfter    time.Duration `help:"With --verify: wait so long before reading back, which costs the hub more than the readings did."`
 	JSON           bool          `name:"json" help:"End with one JSON object on standard output."`
 	Seed           uint64        `help:"Repeats the values and the faults of an earlier run; boots and the run's number are random all the same."`
 	Device         string        `placeholder:"ID" help:"One device of this id that is registered already; needs --token-file and no admin."`
@@ -94,6 +95,8 @@ func (o *options) check() []string {
 	fault(!(o.Rate >= 0 && o.Rate <= maxRate), "--rate %v: 0 to %d readings a second and device, as readings are told apart by the millisecond; use more devices", o.Rate, maxRate)
 	fault(o.Duration < 0, "--duration %v is negative", o.Duration)
 	fault(o.Speed != nil && !(*o.Speed >= 0 && !math.IsInf(*o.Speed, 0)), "--speed: 0 or a positive number")
+	fault(o.VerifyAfter < 0, "--verify-after %v is negative", o.VerifyAfter)
+	fault(o.VerifyAfter > 0 && !o.Verify, "--verify-after goes with --verify only")
 	fault(o.Speed != nil && len(o.Replay) == 0, "--speed goes with --replay only")
 	fault(!(o.ConnectRate >= 0), "--connect-rate %v is negative", o.ConnectRate)
 	fault(o.Window < 1 || o.Window > maxWindow, "--window %d: 1 to %d frames", o.Window, maxWindow)

@@ -33,6 +33,8 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{[]string{"--device", "a b", "--token-file", "x"}, "--device: device id"},
 		{[]string{"--device", "a"}, "--device needs its token"},
 		{[]string{"--device", "a", "--token-file", "x", "--verify"}, "--verify is not possible with a device's token alone"},
+		{append(admin, "--verify-after", "1s"), "--verify-after goes with --verify only"},
+		{append(admin, "--verify", "--verify-after=-1s"), "--verify-after -1s is negative"},
 		{append(admin, "--color"), "unknown flag --color"},
 	} {
 		err := run(t.Context(), c.args, io.Discard, io.Discard)
@@ -58,7 +60,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, flag := range []string{
 		"--url", "--ca", "--admin-token-file", "--devices", "--rate", "--duration", "--replay", "--speed", "--protocol",
-		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--json", "--seed", "--device", "--token-file", "--mqtt-url", "--batch",
+		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--verify-after", "--json", "--seed", "--device", "--token-file", "--mqtt-url", "--batch",
 	} {
 		if !strings.Contains(stdout.String(), flag) {
 			t.Errorf("help does not tell of %s", flag)

@@ -150,6 +150,7 @@ func (f *fleet) perform(ctx context.Context, stderr io.Writer) (*summary, error)
 	shown.stop()
 	result := f.summarize(elapsed)
 	if f.options.Verify {
+		sleep(ctx, f.options.VerifyAfter)
 		// After Ctrl-C as well: what was sent is worth the verdict. A second one ends the process.
 		if err := f.verify(context.WithoutCancel(ctx), result, before, began, start); err != nil {
 			return result, err

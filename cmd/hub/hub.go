@@ -137,6 +137,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 		Fields:        ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
 		ReceivedField: c.ReceivedField,
 		FieldType:     fieldTypes(h.cfg.Types, h.registry),
+		Crowded:       shareProcessors(),
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
 	if err != nil {
 		return err
