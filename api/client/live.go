@@ -29,7 +29,7 @@ var ErrSilent = errors.New("the live stream fell silent")
 // LiveFilter narrows the live stream; the zero value shows all.
 type LiveFilter struct {
 	Devices []string
-	Kinds   []string // telemetry, presence, command
+	Kinds   []string // telemetry, presence, command, rollout
 }
 
 // Event is one event of the live stream. Kind says which of the pointers is set;
@@ -40,6 +40,7 @@ type Event struct {
 	Telemetry *LiveTelemetry  `json:"-"`
 	Presence  *LivePresence   `json:"-"`
 	Command   *Command        `json:"-"`
+	Rollout   *Rollout        `json:"-"`
 	Missed    uint64          `json:"-"` // events that this stream lost because it was read too slowly
 }
 
@@ -175,6 +176,9 @@ func newEvent(kind string, data []byte) (Event, error) {
 	case "command":
 		e.Command = &Command{}
 		into = e.Command
+	case "rollout":
+		e.Rollout = &Rollout{}
+		into = e.Rollout
 	case "missed":
 		into = &missed
 	default:

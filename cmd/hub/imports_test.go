@@ -67,7 +67,7 @@ func moduleHomes() map[string][]string {
 		"github.com/fxamacker/cbor/v2":                {"cmd/device-sim"}, // and tests
 		"github.com/HdrHistogram/hdrhistogram-go":     {"cmd/device-sim", "bench"},
 		"github.com/hanwen/go-fuse/v2":                {"torture"},
-		"github.com/schollz/progressbar/v3":           {"cmd/device-sim"},
+		"github.com/schollz/progressbar/v3":           {"cmd/device-sim", "cmd/hubctl"},
 		"golang.org/x/term":                           {"cmd/device-sim", "cmd/hubctl"},
 		"golang.org/x/time":                           {"api", "bridge", "devices", "cmd/device-sim"},
 	}

@@ -42,6 +42,15 @@ type commandLine struct {
 		Cancel commandsCancel `cmd:"" help:"Cancel a command, or ask its device to."`
 		Retry  commandsRetry  `cmd:"" help:"Send an ended command again, as a new one."`
 	} `cmd:"" aliases:"command" help:"The ledger of commands."`
+	Rollouts struct {
+		Ls      rolloutsLs      `cmd:"" help:"List rollouts, the newest first."`
+		Show    rolloutsShow    `cmd:"" help:"Show a rollout: counts per outcome, waves, story."`
+		Devices rolloutsDevices `cmd:"" help:"List what became of its devices."`
+		Failed  rolloutsFailed  `cmd:"" help:"List the devices that failed, and why."`
+		Pause   rolloutsPause   `cmd:"" help:"Send nothing more until it is resumed."`
+		Resume  rolloutsResume  `cmd:"" help:"Go on with one that is paused or stopped."`
+		Cancel  rolloutsCancel  `cmd:"" help:"Cancel the rest of it."`
+	} `cmd:"" aliases:"rollout" help:"Commands to many devices (hubctl send --to)."`
 	Watch      watchCommand   `cmd:"" help:"Show readings, presence and commands as they happen."`
 	History    historyCommand `cmd:"" help:"Read back what a device measured."`
 	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`

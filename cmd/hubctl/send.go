@@ -21,8 +21,8 @@ const (
 )
 
 type sendCommand struct {
-	Device   string        `arg:"" help:"Id of the device."`
-	Method   string        `arg:"" help:"What it is to do."`
+	Device   string        `arg:"" help:"Id of the device; left out with --to."`
+	Method   string        `arg:"" optional:"" help:"What it is to do."`
 	Values   []string      `arg:"" optional:"" name:"key=value" help:"Parameters. A value that is JSON is taken as such (5, true, null, [1,2]), unless the method's schema asks for text; anything else is text."`
 	Params   string        `placeholder:"JSON|@FILE" help:"Parameters as a JSON object or array; key=value are added."`
 	Wait     bool          `help:"Wait for the outcome and print the device's answer."`
@@ -30,19 +30,32 @@ type sendCommand struct {
 	Expires  time.Duration `placeholder:"24h" help:"Not started later than that (default: the hub's)."`
 	Delivery string        `enum:"at-most-once,at-least-once," default:"" placeholder:"WORD" help:"at-most-once: never sent twice (the default). at-least-once: sent again until answered or expired."`
 	Key      string        `aliases:"idempotency-key" placeholder:"TEXT" help:"Idempotency key: the same key for the same device returns the first command."`
+
+	rolloutFlags
 }
 
 // Help is what kong shows below the flags.
 func (sendCommand) Help() string {
 	return "The outcome is one word, and it is honest: unknown means that the device may or may not have run it. For a device that is not " +
 		"connected, or has others to do first, the command is queued until it expires; with --expires 10s it is now or never.\n\n" + exitHelp +
-		"\n\nExample: hubctl send pump-7 set speed=3 mode=auto --wait"
+		"\n\nExample: hubctl send pump-7 set speed=3 mode=auto --wait" +
+		"\n\nTo many: hubctl send --to tag=lamp set level=40 --wave 1,10% --pause 1m --max-failures 5 --wait. Its exit status is 0 if each device has done it, " +
+		"else that of the worst outcome; a device that was skipped counts as not run. It goes on by itself: hubctl rollouts"
 }
 
 // Run sends a command.
 func (c *sendCommand) Run(a *app) error {
 	if c.Timeout < 0 || c.Expires < 0 {
 		return usageError("--timeout and --expires are positive")
+	}
+	if c.given() {
+		return c.rollOut(a)
+	}
+	if stray := c.strayed(); stray != "" {
+		return usageError("%s goes with --to", stray)
+	}
+	if c.Method == "" {
+		return usageError("say what %s is to do: hubctl send DEVICE METHOD", clean(c.Device))
 	}
 	params, err := parseParams(c.Params, c.Values, func() paramSchema { return a.schemaOf(c.Device, c.Method) })
 	if err != nil {
