@@ -12,12 +12,12 @@ import (
 const (
 	// maxSending is how many commands of a rollout are on their way into the ledger at a time: it writes them together.
 	maxSending = 32
-	// shareOfLedger is how many open commands all rollouts may have, so that single commands always find room; shareOfQueue
-	// how many of these may wait for their devices, so that those of devices that are there find room.
-	shareOfLedger = commands.MaxOpen / 2
-	shareOfQueue  = shareOfLedger / 5 * 4
-	lookAgain     = time.Second // for a device to come back, for room in the ledger
-	longest       = time.Hour
+	// All rollouts may have half of the ledger's room, so that single commands always find some: most of it for commands
+	// that wait for their devices, the rest for those of devices that are there.
+	shareOfQueued  = commands.MaxOpen / 10 * 4
+	shareOfWorking = commands.MaxOpen / 10
+	lookAgain      = time.Second // for a device to come back, for room in the ledger
+	longest        = time.Hour
 )
 
 // live is what is in memory of a rollout that is not settled.
@@ -29,8 +29,9 @@ type live struct {
 	wave    wave
 
 	next     int          // no device before it is pending, but for those in sending and held
-	held     []int        // offline, and too many commands are queued already: they wait here
-	sending  map[int]bool // on their way into the ledger
+	held     []int        // offline, and too many commands are queued already: they wait here, in order
+	heldAt   time.Time    // when they are looked at again
+	sending  map[int]bool // on their way into the ledger, and whether the device was offline then
 	senders  sync.WaitGroup
 	cancels  bool // queued commands are being cancelled
 	ended    int  // devices with evidence since the last resume
@@ -62,6 +63,11 @@ func newLive(devices []string, targets []note) *live {
 		l.index[id] = i
 	}
 	return l
+}
+
+func (l *live) isSending(i int) bool {
+	_, ok := l.sending[i]
+	return ok
 }
 
 func (l *live) unsaved() bool { return l.version != l.saved }
@@ -207,18 +213,16 @@ func (s *Service) sendSome(r *rollout, now time.Time) time.Duration {
 		l.waiting = l.trouble
 		return l.backoff.Sub(now)
 	}
-	l.held = slices.DeleteFunc(l.held, func(i int) bool {
-		if !s.room(r, i) || s.full(r, now, i) != 0 {
-			return false
-		}
-		s.start(r, i)
-		return true
-	})
+	s.sendHeld(r, now)
 	for ; l.next < l.wave.to; l.next++ {
+		if l.targets[l.next].Outcome != Pending || l.isSending(l.next) {
+			continue
+		}
+		place, held := slices.BinarySearch(l.held, l.next)
 		switch {
-		case l.targets[l.next].Outcome != Pending || l.sending[l.next] || slices.Contains(l.held, l.next):
+		case held:
 		case !s.room(r, l.next):
-			l.held = append(l.held, l.next)
+			l.held = slices.Insert(l.held, place, l.next)
 		default:
 			if wait := s.full(r, now, l.next); wait != 0 {
 				return wait
@@ -232,9 +236,25 @@ func (s *Service) sendSome(r *rollout, now time.Time) time.Duration {
 	return 0
 }
 
+// sendHeld starts, once a second, what was held and now has room. Called with mu.
+func (s *Service) sendHeld(r *rollout, now time.Time) {
+	l := r.live
+	if len(l.held) == 0 || now.Before(l.heldAt) {
+		return
+	}
+	l.heldAt = now.Add(lookAgain)
+	l.held = slices.DeleteFunc(l.held, func(i int) bool {
+		if !s.room(r, i) || s.full(r, now, i) != 0 {
+			return false
+		}
+		s.start(r, i)
+		return true
+	})
+}
+
 // room reports whether the device is there, or its command may be queued for it. Called with mu.
 func (s *Service) room(r *rollout, i int) bool {
-	return s.queued < shareOfQueue || s.fleet.Online(r.live.devices[i])
+	return s.queued < s.shareQueued || s.fleet.Online(r.live.devices[i])
 }
 
 // full returns how long nothing may be sent to the device, and says why; 0 is no time. Called with mu.
@@ -246,8 +266,8 @@ func (s *Service) full(r *rollout, now time.Time, i int) time.Duration {
 	case l.atWork()+len(l.sending) >= s.cfg.Open:
 		l.waiting = fmt.Sprintf("%d commands are with their devices, which is the limit", s.cfg.Open)
 		return longest // an outcome wakes
-	case s.queued+s.working >= shareOfLedger:
-		l.waiting = fmt.Sprintf("%d commands of rollouts are open, which is the limit", s.queued+s.working)
+	case s.working >= s.shareWorking:
+		l.waiting = fmt.Sprintf("%d commands of all rollouts are with their devices, which is the limit", s.working)
 		return lookAgain
 	case now.Before(l.grace) && !s.fleet.Online(l.devices[i]):
 		l.waiting = "devices to come back after the start of the hub"
@@ -256,10 +276,20 @@ func (s *Service) full(r *rollout, now time.Time, i int) time.Duration {
 	return 0
 }
 
+// underWay counts a command that is on its way into the ledger as what it will be there. Called with mu.
+func (s *Service) underWay(offline bool, n int) {
+	if offline {
+		s.queued += n
+	} else {
+		s.working += n
+	}
+}
+
 // start sends in the background. Called with mu.
 func (s *Service) start(r *rollout, i int) {
-	r.live.sending[i] = true
-	s.working++
+	offline := !s.fleet.Online(r.live.devices[i])
+	r.live.sending[i] = offline
+	s.underWay(offline, 1)
 	r.live.senders.Add(1)
 	go s.send(r, i)
 }

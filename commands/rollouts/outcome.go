@@ -144,7 +144,7 @@ func (a Amount) reached(failures, ended, minimum int) bool {
 // Called with mu.
 func (s *Service) take(r *rollout, i int, c commands.Command) {
 	t, o := r.live.targets[i], Outcome(c.State)
-	if t.Outcome.Final() && !o.Final() {
+	if t.Outcome.Final() && !o.Final() || t.Outcome == Skipped {
 		return
 	}
 	s.set(r, i, o, c.ID, "")

@@ -16,13 +16,13 @@ func (s *Service) send(r *rollout, i int) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.underWay(l.sending[i], -1)
 	delete(l.sending, i)
-	s.working--
 	defer l.poke()
 	invalid, forbidden := (*commands.InvalidError)(nil), (*commands.ForbiddenError)(nil)
 	switch {
 	case err == nil && why != "":
-		s.set(r, i, Skipped, "", why)
+		s.set(r, i, Skipped, c.ID, why)
 	case err == nil:
 		s.takeOlder(r, i, c)
 		l.trouble = ""
@@ -49,6 +49,17 @@ func (s *Service) sendTo(r *rollout, device string) (c commands.Command, why str
 		return c, "the device was offline", nil
 	}
 	c, err = s.ledger.Send(s.ctx, r.plan.command(device))
+	full := (*commands.QueueFullError)(nil)
+	switch {
+	case errors.As(err, &full):
+		return c, full.Error(), nil
+	case err == nil && c.State == commands.Queued && r.plan.Offline == SkipOffline && !s.fleet.Online(device):
+		// It went away at this moment.
+		if c, err = s.ledger.Cancel(s.ctx, c.ID, r.plan.Actor); err == nil && c.State == commands.Cancelled {
+			return c, "the device was offline", nil
+		}
+		return c, "", nil // it came back at this moment, and has ended or was asked to give it up: the feed tells
+	}
 	return c, "", err
 }
 
@@ -65,7 +76,7 @@ func (s *Service) askLedger(r *rollout) {
 	l := r.live
 	for i := range l.devices {
 		s.mu.Lock()
-		t, sending := l.targets[i], l.sending[i]
+		t, sending := l.targets[i], l.isSending(i)
 		s.mu.Unlock()
 		if sending || t.Outcome.Final() && !t.Outcome.mendable() {
 			continue
@@ -96,7 +107,7 @@ func (s *Service) commandOf(rollout, device, command string) (commands.Command, 
 func (s *Service) cancelRest(r *rollout) {
 	l := r.live
 	for ; l.next < len(l.targets); l.next++ {
-		if l.targets[l.next].Outcome == Pending && !l.sending[l.next] {
+		if l.targets[l.next].Outcome == Pending && !l.isSending(l.next) {
 			s.set(r, l.next, Outcome(commands.Cancelled), "", "not sent: the rollout was cancelled")
 		}
 	}

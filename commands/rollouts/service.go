@@ -23,7 +23,7 @@ const (
 
 // Bounds of a Config.
 const (
-	LargestOpen  = shareOfLedger
+	LargestOpen  = 5000
 	LongestGrace = time.Hour
 )
 
@@ -101,6 +101,8 @@ type Service struct {
 	making  sync.Mutex      // held by Create: one at a time
 	damaged map[string]bool // rollouts whose records could not be read; fixed after load
 
+	shareQueued, shareWorking int // of the ledger's room
+
 	mu      sync.Mutex
 	byID    map[string]*rollout
 	keys    map[string]string // Idempotency-Key to id
@@ -139,6 +141,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, ledger *commands.Service, 
 	s := &Service{
 		kv: kv, ledger: ledger, fleet: fleet, cfg: cfg, log: log,
 		byID: map[string]*rollout{}, keys: map[string]string{}, damaged: map[string]bool{},
+		shareQueued: shareOfQueued, shareWorking: shareOfWorking,
 		visit: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	if err := s.load(ctx); err != nil {
