@@ -128,10 +128,10 @@ func rolloutLines(r client.Rollout) [][2]string {
 	if waves != "" && r.Waves.PauseMs > 0 {
 		waves += " with a pause of " + milliseconds(r.Waves.PauseMs)
 	}
-	limits := ""
+	var limits []string
 	for _, limit := range [][2]string{{"in all", r.Limits.Failures}, {"in a wave", r.Limits.WaveFailures}} {
 		if limit[1] != "" {
-			limits += ", " + limit[1] + " " + limit[0]
+			limits = append(limits, limit[1]+" "+limit[0])
 		}
 	}
 	wave := waveText(r)
@@ -151,7 +151,7 @@ func rolloutLines(r client.Rollout) [][2]string {
 		{"waves", waves},
 		{"wave", wave},
 		{"failures", fmt.Sprint(r.Failures)},
-		{"limit", strings.TrimPrefix(limits, ", ")},
+		{"limit", strings.Join(limits, ", ")},
 		{"sent by", r.Actor},
 		{"ready at about", moment(r.ETA)},
 	}
