@@ -10,6 +10,9 @@
 // Overload: a full journal refuses the next envelope (DiscardNew), so that what was acked is never dropped for it.
 // So does a disk whose free space has come down to the reserve.
 //
+// Damage on the disk (a flipped bit) is mended before the server is started, by the package mend below this one: the
+// server itself would cut off whatever is behind it.
+//
 // Files in reading order: backbone.go (open and close), streams.go (what is declared), room.go and disk_unix.go (the
 // disk's reserve), embedded.go (the server in the process, and how it is mended), log.go (the server's words).
 package backbone

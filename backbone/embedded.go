@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"telemetryhub/backbone/mend"
 )
 
 // embedded is the server in the process. A server whose store failed to write is of no use until it is started again,
@@ -22,6 +26,7 @@ type embedded struct {
 
 	mu      sync.Mutex
 	server  *server.Server
+	damage  Damage // that was found at all starts of this process
 	stopped bool
 
 	stop chan struct{}
@@ -29,7 +34,10 @@ type embedded struct {
 }
 
 func startEmbedded(options server.Options, r *room, log *slog.Logger) (*embedded, error) {
-	e := &embedded{options: options, room: r, log: log, failed: make(chan struct{}, 1), fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	e := &embedded{
+		options: options, room: r, log: log, damage: Damage{Restored: map[string]uint64{}, Lost: map[string]uint64{}},
+		failed: make(chan struct{}, 1), fatal: make(chan error, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
 	if err := e.start(); err != nil {
 		return nil, err
 	}
@@ -43,6 +51,9 @@ func (e *embedded) start() error {
 	defer e.mu.Unlock()
 	if e.stopped {
 		return errors.New("the nats server is being stopped")
+	}
+	if err := e.mend(); err != nil {
+		return err
 	}
 	options := e.options // a server writes into its own
 	s, err := server.NewServer(&options)
@@ -64,6 +75,43 @@ func (e *embedded) start() error {
 	}
 	e.server = s
 	return nil
+}
+
+// Damage is what was damaged on the disk within the files of the server in the process, in records (envelopes, or values
+// of a bucket) by stream. A bucket's stream is KV_ and its name.
+type Damage struct {
+	Restored map[string]uint64 // put right
+	Lost     map[string]uint64
+}
+
+// damagedFolder holds copies of damaged files, below the server's.
+const damagedFolder = "damaged"
+
+// mend puts the files in order before a server reads them: it would cut them off at the first damage. It needs mu.
+func (e *embedded) mend() error {
+	began := time.Now()
+	report, err := mend.Store(e.options.StoreDir, filepath.Join(e.options.StoreDir, damagedFolder), e.log)
+	if err != nil {
+		return fmt.Errorf("look for damage in the journal and the buckets: %w", err)
+	}
+	for stream, n := range report.Restored {
+		e.damage.Restored[stream] += n
+	}
+	for stream, n := range report.Erased {
+		e.damage.Lost[stream] += n
+	}
+	e.log.Debug("the journal and the buckets were looked through for damage", "mib", report.Read>>20, "took", time.Since(began))
+	return nil
+}
+
+// Damage is what was found damaged on the disk, at each start of the server in the process. It is empty with an external NATS.
+func (b *Backbone) Damage() Damage {
+	if b.server == nil {
+		return Damage{}
+	}
+	b.server.mu.Lock()
+	defer b.server.mu.Unlock()
+	return Damage{Restored: maps.Clone(b.server.damage.Restored), Lost: maps.Clone(b.server.damage.Lost)}
 }
 
 // InProcessConn implements nats.InProcessConnProvider: a connection to the current server.

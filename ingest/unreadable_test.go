@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,29 +11,55 @@ import (
 	"telemetryhub/backbone"
 )
 
-// A bit that flipped on the disk while the hub was stopped, whoever's checksum finds it: the hub starts, stores the rest
-// and names what was in the envelope.
-func TestABitFlippedOnTheDiskCostsItsEnvelopeOnly(t *testing.T) {
-	dir, store := t.TempDir(), &memoryStore{}
-	store.answers(away)
-	bus := openBus(t, backbone.Config{Dir: dir})
-	h := openHubOn(t, bus, testConfig(), store)
-	for seq := uint64(1); seq <= 4; seq++ {
-		h.send("a", numbered("b", seq)) // each its own envelope: it returns when that is durable
-	}
-	h.close()
-	if err := bus.Close(); err != nil {
-		t.Fatal(err)
-	}
-	flipBitOfEnvelope(t, dir, 2)
+// Damage on the disk while the hub was stopped, or had been killed: one bit of an envelope is put right; more of them cost
+// that envelope, and what was in it is named; those behind it are stored in any case.
+func TestDamageOnTheDiskCostsItsEnvelopeAtMost(t *testing.T) {
+	const envelopes = 4
+	for _, c := range []struct {
+		name    string
+		which   int  // the damaged envelope
+		bits    byte // that are flipped, in one byte
+		at      int  // of the envelope; its record begins before it
+		damaged uint64
+	}{
+		{"one bit", 2, 1, 20, 0},
+		{"several bits", 2, 0x55, 20, 1},
+		{"several bits of the first", 1, 0x55, 20, 1},
+		{"several bits of the last", envelopes, 0x55, 20, 1},
+		{"one bit of the length", 2, 1, lengthOfRecord, 0},
+		{"several bits of the length", 2, 0x55, lengthOfRecord, 0},
+	} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, killed %v", c.name, killed), func(t *testing.T) {
+				dir, store := t.TempDir(), &memoryStore{}
+				store.answers(away)
+				bus := openBus(t, backbone.Config{Dir: dir})
+				h := openHubOn(t, bus, testConfig(), store)
+				for seq := uint64(1); seq <= envelopes; seq++ {
+					h.send("a", numbered("b", seq)) // each its own envelope: it returns when that is durable
+				}
+				left := dir
+				if killed {
+					left = copyOf(t, dir)
+				}
+				h.close()
+				if err := bus.Close(); err != nil {
+					t.Fatal(err)
+				}
+				flipBitsOfEnvelope(t, left, c.which, c.at, c.bits)
 
-	h = openHub(t, dir, testConfig(), store)
-	store.answers(nil)
-	if c := h.settled("a", 4); c.Stored != 3 || c.Quarantined != 1 {
-		t.Fatalf("counts %+v, want 3 stored and 1 quarantined", c)
-	}
-	if items := h.quarantined(); len(items) != 1 || items[0].Reason != "damaged" || items[0].Device != "a" {
-		t.Fatalf("quarantine %+v", items)
+				again := &memoryStore{}
+				h = openHub(t, left, testConfig(), again)
+				h.send("a", numbered("b", envelopes+1)) // says how many there were before it
+				if got := h.settled("a", envelopes+1); got.Stored != envelopes+1-c.damaged || got.Quarantined != c.damaged {
+					t.Fatalf("counts %+v, want %d damaged", got, c.damaged)
+				}
+				items := h.quarantined()
+				if len(items) != int(c.damaged) || len(items) > 0 && (items[0].Reason != "damaged" || items[0].Device != "a") {
+					t.Fatalf("quarantine %+v", items)
+				}
+			})
+		}
 	}
 }
 
@@ -55,23 +83,26 @@ func TestWhatNATSDoesNotGiveIsTold(t *testing.T) {
 	}
 }
 
-// flipBitOfEnvelope flips a bit within the how manyth envelope of a journal that is closed.
-func flipBitOfEnvelope(t *testing.T, dir string, which int) {
+// lengthOfRecord stands for the first byte of the record that NATS keeps an envelope in.
+const lengthOfRecord = -1
+
+// flipBitsOfEnvelope flips bits of a byte of the how manyth envelope of a journal that nobody has open.
+func flipBitsOfEnvelope(t *testing.T, dir string, which, at int, bits byte) {
 	t.Helper()
 	path := filepath.Join(dir, "jetstream", "$G", "streams", backbone.Journal, "msgs", "1.blk")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := -1
+	begin, length := 0, 0
 	for range which {
-		next := bytes.Index(data[at+1:], []byte{'T', 'E', envelopeVersion})
-		if next < 0 {
-			t.Fatalf("no envelope %d in %s", which, path)
-		}
-		at += 1 + next
+		begin += length
+		length = int(binary.LittleEndian.Uint32(data[begin:]) &^ (1 << 31)) // its highest bit says that there are headers
 	}
-	data[at+20] ^= 1
+	if at != lengthOfRecord {
+		begin += bytes.Index(data[begin:], []byte{'T', 'E', envelopeVersion}) + at
+	}
+	data[begin] ^= bits
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}

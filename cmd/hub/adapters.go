@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"telemetryhub/api"
+	"telemetryhub/backbone"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
@@ -228,7 +229,7 @@ type readiness struct{ h *hub }
 
 // Parts implements api.Readiness.
 func (r readiness) Parts(ctx context.Context) []api.Part {
-	bus := api.Part{Name: "nats", OK: true}
+	bus := api.Part{Name: "nats", OK: true, Message: damageMessage(r.h.bus.Damage())}
 	if err := r.h.bus.Check(ctx); err != nil {
 		bus.OK, bus.Message = false, err.Error()
 	}
@@ -245,4 +246,19 @@ func (r readiness) Parts(ctx context.Context) []api.Part {
 		audit.Message = "commands are sent, and all other changes are refused: " + err.Error()
 	}
 	return []api.Part{bus, journal, disk, kept, audit}
+}
+
+// damageMessage says what was found damaged on the disk since the process began; empty if nothing was.
+func damageMessage(d backbone.Damage) string {
+	total := func(records map[string]uint64) (n uint64) {
+		for _, of := range records {
+			n += of
+		}
+		return n
+	}
+	restored, lost := total(d.Restored), total(d.Lost)
+	if restored+lost == 0 {
+		return ""
+	}
+	return fmt.Sprintf("files were damaged on the disk: %d records were put right, %d are lost; the log names them", restored, lost)
 }

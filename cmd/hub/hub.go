@@ -263,7 +263,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
-	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts})
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},

@@ -57,6 +57,7 @@ func moduleHomes() map[string][]string {
 		"github.com/influxdata/influxql":              {"store"},
 		"go.uber.org/zap":                             {"store"}, // the engine's logger
 		"github.com/nats-io/nats-server/v2":           {"backbone"},
+		"github.com/minio/highwayhash":                {"backbone"},
 		"github.com/nats-io/nats.go":                  {"acts", "backbone", "auth", "commands", "devices", "ingest", "cmd/hub"},
 		"github.com/danielgtaylor/huma/v2":            {"api"},
 		"github.com/prometheus/client_golang":         {"api", "bridge", "commands", "devices", "ingest", "store", "cmd/hub"},

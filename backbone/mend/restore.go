@@ -1,0 +1,112 @@
+package mend
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/minio/highwayhash"
+)
+
+// effort is how many bytes may still be hashed in trying bits. It is bounded for all of a start: trying the bits of a record
+// of 64 KiB hashes 17 GB, which takes some two seconds.
+type effort int64
+
+const effortOfStart effort = 40e9
+
+// restore puts the record right whose bytes these are, if either its length is wrong or one bit of the rest. It is proved by
+// the checksum: 8 n tries against 64 bits. A record that it cannot put right is as before.
+func (r record) restore(h *highwayhash.Digest64, left *effort) bool {
+	length := [4]byte(r[:4])
+	for _, headers := range []bool{r.headers(), !r.headers()} {
+		r.setLength(headers)
+		if r.holds(h) {
+			return true
+		}
+	}
+	copy(r, length[:])
+	return r.length() == len(r) && (r.restoreHeadersLength(h) || r.restoreSubjectLength(h) || r.restoreBit(h, left))
+}
+
+func (r record) restoreHeadersLength(h *highwayhash.Digest64) bool {
+	at, length, known := r.headersEnd()
+	if !known {
+		return false
+	}
+	was := [headersLengthSize]byte(r[at:])
+	binary.LittleEndian.PutUint32(r[at:], uint32(length))
+	if r.holds(h) {
+		return true
+	}
+	copy(r[at:], was[:])
+	return false
+}
+
+// restoreSubjectLength needs that only one bit of it gives a record that holds: without headers any that fits does.
+func (r record) restoreSubjectLength(h *highwayhash.Digest64) bool {
+	was := r.subjectLength()
+	right, found := 0, 0
+	for bit := range 16 {
+		binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(was^1<<bit))
+		if r.holds(h) {
+			right = was ^ 1<<bit
+			found++
+		}
+	}
+	if found != 1 {
+		right = was
+	}
+	binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(right))
+	return found == 1
+}
+
+// restoreBit tries each bit that the checksum is over, and those of the checksum.
+func (r record) restoreBit(h *highwayhash.Digest64, left *effort) bool {
+	parts, ok := r.parts()
+	if !ok {
+		return false
+	}
+	want := binary.LittleEndian.Uint64(r.checksum())
+	if got := binary.LittleEndian.Uint64(sum(h, parts[:]...)); bits.OnesCount64(got^want) == 1 {
+		binary.LittleEndian.PutUint64(r.checksum(), got)
+		return true
+	}
+	const perTry = 300 // what a try costs beside its bytes, in bytes
+	n := effort(len(r))
+	cost := 8 * n * (n/2 + perTry)
+	if cost > *left {
+		return false
+	}
+	*left -= cost
+	h.Reset()
+	for i, part := range parts {
+		if tryBits(*h, part, parts[i+1:], want) {
+			return true
+		}
+		_, _ = h.Write(part) // never fails
+	}
+	return false
+}
+
+// tryBits flips each bit of part, of which before is the hash of all before it, and leaves the one flipped that gives
+// want.
+func tryBits(before highwayhash.Digest64, part []byte, behind [][]byte, want uint64) bool {
+	const step = 512 // bytes whose hash is done again for each bit, to spare that of all before them
+	for len(part) > 0 {
+		here := min(step, len(part))
+		for bit := range 8 * here {
+			part[bit/8] ^= 1 << (bit % 8)
+			h := before
+			_, _ = h.Write(part) // never fails
+			for _, p := range behind {
+				_, _ = h.Write(p)
+			}
+			if h.Sum64() == want {
+				return true
+			}
+			part[bit/8] ^= 1 << (bit % 8)
+		}
+		_, _ = before.Write(part[:here])
+		part = part[here:]
+	}
+	return false
+}
