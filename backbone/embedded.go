@@ -114,6 +114,31 @@ func (b *Backbone) Damage() Damage {
 	return Damage{Restored: maps.Clone(b.server.damage.Restored), Lost: maps.Clone(b.server.damage.Lost)}
 }
 
+// LostEnvelopes returns what was left of envelopes that were damaged on the disk and could not be put right, in the order of the
+// journal, each with NATS's own bytes around it. They are returned at each start until named is called.
+func (b *Backbone) LostEnvelopes() (left [][]byte, named func() error, err error) {
+	if b.server == nil {
+		return nil, nil, nil
+	}
+	notes, err := mend.Notes(filepath.Join(b.server.options.StoreDir, damagedFolder), Journal)
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for what was left of damaged envelopes: %w", err)
+	}
+	for _, n := range notes {
+		pieces, err := n.Read()
+		if err != nil {
+			return nil, nil, fmt.Errorf("look for what was left of damaged envelopes: %w", err)
+		}
+		left = append(left, pieces...)
+	}
+	return left, func() (err error) {
+		for _, n := range notes {
+			err = errors.Join(err, n.Remove())
+		}
+		return err
+	}, nil
+}
+
 // InProcessConn implements nats.InProcessConnProvider: a connection to the current server.
 func (e *embedded) InProcessConn() (net.Conn, error) {
 	e.mu.Lock()

@@ -8,7 +8,8 @@
 // with the same decisions and the same points, and never split the two.
 //
 // Each entry of an envelope says how much of its device came before it, so that readings in a damaged envelope are
-// found missing by the next that can be read, and counted as quarantined.
+// found missing by the next that can be read, and counted as quarantined. Where none of the device comes behind it, what
+// the damage left readable says how much is missing (lost.go).
 //
 // A device that brings much at once goes behind those that are live, by turns within each envelope (pace.go), so that the
 // backlogs after an outage cost the live readings little.
@@ -27,7 +28,7 @@
 // Imports wire and backbone. It does not know connections, HTTP or which database there is.
 //
 // Files in reading order: ingest.go (open, stop), journal.go (append and commit), pace.go (who goes first), arrivals.go (what is known of a device
-// before the writer), envelope.go (the format), writer.go (journal to store), deliver.go (outcomes of a write),
+// before the writer), envelope.go (the format), lost.go (what damage left), writer.go (journal to store), deliver.go (outcomes of a write),
 // numbers.go and account.go (what the writer knows of a device), progress.go (how it is saved), types.go, casts.go, retype.go
 // and fieldinfo.go (types of fields), names.go (how many fields), stamp.go and received.go (times in the store), lines.go (line protocol), quarantine.go, settling.go, requeue.go and bulk.go (retry and drop), audit.go, gaps.go, replay.go (the journal to the store again), latest.go, feed.go, purge.go, metrics.go.
 package ingest

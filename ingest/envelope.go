@@ -22,7 +22,9 @@ import (
 //	retry:    device prior id place boot measurement seq received reading
 //	drop:     device prior id place received count
 //	retype:   "" 0 id received measurement field type stored-as by
+//	missed:   device prior received
 //
+// Missed says nothing but prior: it stands for what was at the end of the journal and is damaged (lost.go).
 // Retry and drop settle the quarantined reading id, which came from that place of the journal (sequence, how manyth).
 // prior is how many of the device's readings and refused frames the journal had before: where that is more than what
 // the writer has met, the difference is in envelopes that cannot be read. clock is by how many ms, and one, the clock
@@ -44,6 +46,7 @@ const (
 	entryDrop     = 4
 	entryRetype   = 5
 	entryReadings = 6
+	entryMissed   = 7
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -149,6 +152,16 @@ func appendRefusal(dst []byte, o origin, reason string, count uint64) []byte {
 	return dst
 }
 
+func appendMissed(dst []byte, o origin) []byte {
+	from := len(dst)
+	dst = openEntry(dst, entryMissed)
+	dst = appendText(dst, o.device)
+	dst = binary.AppendUvarint(dst, o.prior)
+	dst = binary.AppendVarint(dst, o.received)
+	closeEntry(dst, from)
+	return dst
+}
+
 // envelope is a checked one, read entry by entry.
 type envelope struct {
 	run, number uint64
@@ -216,6 +229,8 @@ func (e *envelope) next(into *entry) bool {
 		into.readings = s
 	case entryRefusal:
 		into.received, into.reason, into.count = s.varint(), s.text(), s.uvarint()
+	case entryMissed:
+		into.received = s.varint()
 	case entryRetry, entryDrop:
 		into.settlement(&s)
 	case entryRetype:

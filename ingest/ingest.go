@@ -48,6 +48,8 @@ type Bus interface {
 	JetStream() jetstream.JetStream
 	Bucket(ctx context.Context, name string) (jetstream.KeyValue, error)
 	MaxMessage() int
+	// LostEnvelopes returns what was left of damaged ones, in the journal's order, until named is called.
+	LostEnvelopes() (left [][]byte, named func() error, err error)
 }
 
 // Ingest is the journal, the writer and the account of both.
@@ -62,6 +64,7 @@ type Ingest struct {
 	stop     context.CancelFunc // the writer's gentle end
 	cut      context.CancelFunc // its hard one
 	done     chan error
+	naming   chan struct{} // closed when what was lost has been named, or the journal has stopped
 }
 
 // Open reads what the hub knew, and what is in the journal beyond it, and starts the journal and the writer.
@@ -71,6 +74,7 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 		Feed:     &Feed{subs: map[*Subscription]bool{}},
 		arrivals: &arrivals{byDevice: map[string]*arrival{}},
 		done:     make(chan error, 1),
+		naming:   make(chan struct{}),
 	}
 	w, err := in.newWriter(ctx, cfg, bus, store, log)
 	if err != nil {
@@ -78,6 +82,10 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	}
 	w.metrics = newMetrics(reg)
 	last, err := in.readAhead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lost, named, err := in.recallLost(bus)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +104,7 @@ func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.
 	in.stop, in.cut = stop, cut
 	go func() { in.done <- w.run(gentle, hard) }()
 	reg.MustRegister(in)
+	go in.nameLost(lost, named, log)
 	return in, nil
 }
 
@@ -281,6 +290,7 @@ func (in *Ingest) Status() Status {
 func (in *Ingest) Stop(ctx context.Context) error {
 	in.replayer.stop(true)
 	err := in.journal.stop(ctx)
+	<-in.naming
 	in.stop()
 	select {
 	case writeErr := <-in.done:

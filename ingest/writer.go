@@ -265,6 +265,9 @@ func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
 		a = &account{device: string(e.device)}
 		w.accounts[a.device] = a
 	}
+	if e.kind == entryMissed {
+		w.work.at.reading++ // a place of its own
+	}
 	if a.asOf >= sequence {
 		if e.kind == entryReadings || e.kind == entryRetry {
 			w.work.at.reading += e.count // the places of those behind it stay

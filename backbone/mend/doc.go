@@ -19,5 +19,5 @@
 // have a bound, and the oldest go.
 //
 // Files in reading order: store.go (streams and files), index.go (what the server will trust), block.go (one block),
-// restore.go (putting one bit right), record.go (the format), aside.go (copies).
+// restore.go (putting one bit right), record.go (the format), aside.go (copies and notes).
 package mend

@@ -221,6 +221,9 @@ func (m *mender) block(s *stream, number int) error {
 	if err != nil {
 		return err
 	}
+	if err := b.note(kept, s.name); err != nil {
+		return err
+	}
 	if err := b.write(path); err != nil {
 		return err
 	}
