@@ -13,11 +13,12 @@
 //
 // It does not touch what it does not understand: encrypted or compressed streams, and blocks when no record in the whole
 // store verifies (the format is another). Removals that were damaged beyond one bit are lost: what was removed by them
-// from another block comes back. A record's subject length is the one field that no checksum and no neighbour holds.
+// from another block comes back. A record's subject length is the one field that no checksum holds where there are no
+// headers; it is put right where the stream's messages show it (subject.go).
 //
 // Overload: one block is in memory at a time (8 MiB, and one record); trying bits has a budget for each start; copies
 // have a bound, and the oldest go.
 //
 // Files in reading order: store.go (streams and files), index.go (what the server will trust), block.go (one block),
-// restore.go (putting one bit right), record.go (the format), aside.go (copies and notes).
+// restore.go and subject.go (putting one bit right), record.go (the format), aside.go (copies and notes).
 package mend

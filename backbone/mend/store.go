@@ -204,6 +204,7 @@ func (m *mender) block(s *stream, number int) error {
 		b.sealed = s.sealed
 	}
 	b.mend()
+	b.mendSubjects()
 	m.report.Read += int64(len(data))
 	m.good += uint64(b.good)
 	if b.good == 0 && m.good == 0 {
