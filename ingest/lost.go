@@ -55,18 +55,28 @@ func (in *Ingest) leftEntry(data []byte) (e entry, size int) {
 	if env.entries.failed || e.kind != entryReadings && e.kind != entryRefusal {
 		return e, 0
 	}
+	var received uint64
 	known := in.arrivals.byDevice[string(e.device)]
-	follows := known != nil && e.prior == known.received
+	if known != nil {
+		received = known.received
+	}
+	follows := known != nil && e.prior == received
 	whole = whole && len(e.device) > 0 && utf8.Valid(e.device) && e.readable()
-	if !follows && !whole {
+	if !follows && !(whole && e.prior >= received && e.prior <= received+leapMost) {
 		return e, 0
 	}
-	const leastReading = 2 // bytes
-	if !whole && (e.kind == entryRefusal || e.count == 0 || e.count > uint64(len(e.readings.data)/leastReading)) {
+	if !whole && (e.kind == entryRefusal || e.count == 0 || len(e.readings.data)/readingLeast < int(min(e.count, countMost))) {
 		e.count = 1 // at least
 	}
 	return e, len(data) - len(env.entries.data)
 }
+
+// What is believed of a damaged entry at most.
+const (
+	leapMost     = 256 // readings that damaged entries before it may have held
+	readingLeast = 12  // bytes of a reading: one number under a short name
+	countMost    = 1 << 20
+)
 
 // readable reports whether the entry's readings fill it exactly.
 func (e entry) readable() bool {

@@ -29,6 +29,13 @@ func flippedBit(ctx context.Context, s *scene) error {
 	received := uint64(0)
 	for round := range scale(s.lab, 4, 40) {
 		s.proxy.play(func(w *write) { w.refuse(http.StatusServiceUnavailable, "away") })
+		if received, err = s.hub.received(ctx, received+200); err != nil { // a write may be on its way yet
+			return err
+		}
+		from, err := s.hub.journalEnd()
+		if err != nil {
+			return err
+		}
 		if received, err = s.hub.received(ctx, received+1000); err != nil {
 			return err
 		}
@@ -40,22 +47,25 @@ func flippedBit(ctx context.Context, s *scene) error {
 		if err != nil {
 			return err
 		}
-		burst := round%4 >= 2
-		where, err := s.hub.damage(burst)
+		where, err := s.hub.flipBits()
 		if err != nil {
 			return err
 		}
-		s.lab.say("flipped-bit, round %d: %s", round, strings.Join(where, ", "))
 		flips += len(where)
-		if burst {
-			flips--
+		if round%4 >= 2 {
+			at, err := s.hub.spoilJournal(from)
+			if err != nil {
+				return err
+			}
+			where = append(where, at)
 			bursts++
 		}
+		s.lab.say("flipped-bit, round %d: %s", round, strings.Join(where, ", "))
 		if err := s.hub.start(ctx); err != nil {
 			return fmt.Errorf("start on damaged files: %w", err)
 		}
 		s.proxy.play(nil)
-		if _, err := s.settled(ctx); err != nil {
+		if err := s.hub.caughtUp(ctx); err != nil {
 			return err
 		}
 		if round%4 == 3 {
@@ -87,84 +97,131 @@ func flippedBit(ctx context.Context, s *scene) error {
 	return s.conclude(ctx, m)
 }
 
-// burstLength is how many bytes a burst spoils at most.
-const burstLength = 64
+// caughtUp waits until what the hub has received by now is no longer queued.
+func (h *hub) caughtUp(ctx context.Context) error {
+	a, err := h.audit(ctx)
+	if err != nil {
+		return err
+	}
+	received := a.Total.Received
+	return until(ctx, fmt.Sprintf("%d readings to be settled", received), settleLimit, func() (bool, error) {
+		a, err := h.audit(ctx)
+		return a.Total.Received-a.Total.Queued >= received, err
+	})
+}
 
-// newest is how much of the journal's end is damaged, in bytes: there are the readings that no store has.
+// newest is how much of a file's end a bit is flipped in, in bytes.
 const newest = 60_000
 
-// damage damages the files of a hub that does not run, and says where.
-func (h *hub) damage(burst bool) (where []string, err error) {
-	streams := filepath.Join(h.data, "jetstream", "jetstream", "$G", "streams")
-	folders, err := filepath.Glob(filepath.Join(streams, "*", "msgs"))
+// streams is the folder of the hub's streams.
+func (h *hub) streams() string {
+	return filepath.Join(h.data, "jetstream", "jetstream", "$G", "streams")
+}
+
+// flipBits flips one bit of the newest block of each stream, and of the index of its blocks, of a hub that does not run, and
+// says where.
+func (h *hub) flipBits() (where []string, err error) {
+	folders, err := filepath.Glob(filepath.Join(h.streams(), "*", "msgs"))
 	if err != nil {
 		return nil, fmt.Errorf("find the streams: %w", err)
 	}
 	for _, folder := range folders {
-		name := filepath.Base(filepath.Dir(folder))
-		var files []string
 		for _, pattern := range []string{"*.blk", "index.db"} {
-			found, err := filepath.Glob(filepath.Join(folder, pattern))
-			if err != nil {
-				return nil, fmt.Errorf("find the files of %s: %w", name, err)
-			}
-			if len(found) > 0 {
-				files = append(files, slices.MaxFunc(found, byNumber))
-			}
-		}
-		for _, file := range files {
-			length := 0 // one bit
-			if burst && name == "JOURNAL" && strings.HasSuffix(file, ".blk") {
-				length = 1 + rand.IntN(burstLength)
-			}
-			at, err := spoil(file, length)
+			file, size, err := newestFile(filepath.Join(folder, pattern))
 			if err != nil {
 				return nil, err
 			}
-			if at != "" {
-				where = append(where, name+"/"+at)
+			if size == 0 {
+				continue
 			}
+			at := size - 1 - rand.Int64N(min(size, newest))
+			err = change(file, at, 1, func(piece []byte) { piece[0] ^= 1 << rand.IntN(8) })
+			if err != nil {
+				return nil, err
+			}
+			where = append(where, fmt.Sprintf("%s/%s:%d", filepath.Base(filepath.Dir(folder)), filepath.Base(file), at))
 		}
-	}
-	if len(where) == 0 {
-		return nil, fmt.Errorf("there is nothing to damage in %s", streams)
 	}
 	return where, nil
 }
 
-// byNumber is the order of files whose names are numbers.
-func byNumber(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) }
+// journalPlace is a place in the journal.
+type journalPlace struct {
+	block string
+	at    int64
+}
 
-// spoil flips one bit near the end of a file, or, with a length, spoils so many bytes there, and says where. It says nothing of
-// an empty file.
-func spoil(file string, length int) (string, error) {
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
+// journalEnd is where the next envelope will be.
+func (h *hub) journalEnd() (journalPlace, error) {
+	file, size, err := newestFile(filepath.Join(h.streams(), "JOURNAL", "msgs", "*.blk"))
+	return journalPlace{file, size}, err
+}
+
+const (
+	// burstMost is how many bytes a burst spoils.
+	burstMost = 64
+	// behindBurst is how much of the journal, in bytes, comes behind a burst: so much that each device has something in it,
+	// which says how much it had before. Of what is lost at the very end the hub can name only what the damage left readable.
+	behindBurst = 30_000
+)
+
+// spoilJournal spoils some bytes of a journal that nobody has open, behind from, and says where.
+func (h *hub) spoilJournal(from journalPlace) (string, error) {
+	end, err := h.journalEnd()
 	if err != nil {
-		return "", fmt.Errorf("damage a file: %w", err)
+		return "", err
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("damage a file: %w", err)
+	if end.at < behindBurst+burstMost { // a new block: the one before has more
+		info, err := os.Stat(from.block)
+		if err != nil {
+			return "", fmt.Errorf("damage the journal: %w", err)
+		}
+		end = journalPlace{from.block, info.Size() + behindBurst}
 	}
-	if info.Size() == 0 {
-		return "", nil
+	if end.block != from.block {
+		from.at = 0
 	}
-	at := info.Size() - 1 - rand.Int64N(min(info.Size(), newest))
-	piece := make([]byte, min(int64(max(1, length)), info.Size()-at))
-	if _, err := f.ReadAt(piece, at); err != nil {
-		return "", fmt.Errorf("damage a file: %w", err)
+	room := end.at - behindBurst - burstMost - from.at
+	if room <= 0 {
+		return "", fmt.Errorf("the journal has grown too little to be damaged: from %+v to %+v", from, end)
 	}
-	if length == 0 {
-		piece[0] ^= 1 << rand.IntN(8)
-	}
-	for i := range length {
-		if i < len(piece) {
+	at, length := from.at+rand.Int64N(room), 1+rand.IntN(burstMost)
+	err = change(end.block, at, length, func(piece []byte) {
+		for i := range piece {
 			piece[i] = byte(rand.IntN(256))
 		}
+	})
+	return fmt.Sprintf("a burst of %d bytes in JOURNAL/%s:%d", length, filepath.Base(end.block), at), err
+}
+
+// newestFile returns the file of the highest number, and its size: 0 if there is none.
+func newestFile(pattern string) (file string, size int64, err error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		return "", 0, err
 	}
+	file = slices.MaxFunc(files, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", 0, fmt.Errorf("find the newest file: %w", err)
+	}
+	return file, info.Size(), nil
+}
+
+// change changes a piece of a file.
+func change(file string, at int64, length int, how func(piece []byte)) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("damage a file: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	piece := make([]byte, length)
+	if _, err := f.ReadAt(piece, at); err != nil {
+		return fmt.Errorf("damage a file: %w", err)
+	}
+	how(piece)
 	if _, err := f.WriteAt(piece, at); err != nil {
-		return "", fmt.Errorf("damage a file: %w", err)
+		return fmt.Errorf("damage a file: %w", err)
 	}
-	return fmt.Sprintf("%s bytes %d-%d of %d", filepath.Base(file), at, at+int64(len(piece)), info.Size()), nil
+	return nil
 }

@@ -146,7 +146,14 @@ func (b *block) search(at int) int {
 		return b.next
 	}
 	for i := at + recordLeast; i <= len(b.data)-recordLeast; i++ {
-		if r := b.claimed(i); r != nil && r.likely(b.last) && r.holds(b.hash) {
+		r := b.claimed(i)
+		if r == nil || !r.likely(b.last) {
+			continue
+		}
+		if !spend(&b.left.search, len(r)+perTry) {
+			break
+		}
+		if r.holds(b.hash) {
 			b.next = i
 			return i
 		}
@@ -162,14 +169,13 @@ const sequenceSlack = 1 << 16
 // behind has, which the server would then pass over; 0 is one that no record has.
 func (b *block) sequenceOf(r record, end int) uint64 {
 	const none = 0
-	if len(r) == recordLeast {
-		return none // it held no message
-	}
 	before, said := b.behind(), r.sequence()
 	guess := b.last + 1
 	switch {
 	case before == 0 && end == len(b.data) && b.sealed > b.last:
 		return b.sealed
+	case len(r) == recordLeast:
+		return none // it held no message
 	case before == 0:
 		return b.highest(r)
 	case said > b.last && said < before:

@@ -232,7 +232,7 @@ func checkMended(e *engine, pristine string, i, at int) {
 func TestDamageCostsNoMoreThanItTouches(t *testing.T) {
 	for _, inOrder := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stopped in order %v", inOrder), func(t *testing.T) {
-			const streams = 200
+			const streams = 100
 			dir := crowd(t, streams, inOrder)
 			type damage struct{ at, to int }
 			damages := make([]damage, streams)

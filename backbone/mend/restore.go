@@ -7,11 +7,23 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// effort is how many bytes may still be hashed in trying bits. It is bounded for all of a start: trying the bits of a record
-// of 64 KiB hashes 17 GB, which takes some two seconds.
-type effort int64
+// effort is how many bytes may still be hashed at this start, some seconds of each. To try the bits of a record of 64 KiB is
+// 17 GB. A search needs next to none, unless a message holds what looks like thousands of records.
+type effort struct{ bits, search int64 }
 
-const effortOfStart effort = 40e9
+func effortOfStart() *effort { return &effort{bits: 40e9, search: 40e9} }
+
+// perTry is what a checksum costs beside its bytes, in bytes.
+const perTry = 300
+
+// spend takes the cost of some checksums from what is left; false if that is too little.
+func spend(left *int64, bytes int) bool {
+	if int64(bytes) > *left {
+		return false
+	}
+	*left -= int64(bytes)
+	return true
+}
 
 // restore puts the record right whose bytes these are, if either its length is wrong or one bit of the rest. It is proved by
 // the checksum: 8 n tries against 64 bits. A record that it cannot put right is as before.
@@ -70,13 +82,9 @@ func (r record) restoreBit(h *highwayhash.Digest64, left *effort) bool {
 		binary.LittleEndian.PutUint64(r.checksum(), got)
 		return true
 	}
-	const perTry = 300 // what a try costs beside its bytes, in bytes
-	n := effort(len(r))
-	cost := 8 * n * (n/2 + perTry)
-	if cost > *left {
+	if !spend(&left.bits, 8*len(r)*(len(r)/2+perTry)) {
 		return false
 	}
-	*left -= cost
 	h.Reset()
 	for i, part := range parts {
 		if tryBits(*h, part, parts[i+1:], want) {

@@ -1,6 +1,7 @@
 package mend
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type mender struct {
 	aside  string
 	log    *slog.Logger
 	report Report
-	left   effort
+	left   *effort
 	buffer []byte // of one block
 	said   int    // records that were told of
 
@@ -60,7 +61,7 @@ const blockMost = recordMost
 // Store mends the blocks of all streams of the file store in dir, whose server must not be running. Copies of damaged blocks
 // go to the folder aside. After an error the server must not be started: it might cut off what could have been mended.
 func Store(dir, aside string, log *slog.Logger) (Report, error) {
-	m := &mender{aside: aside, log: log, left: effortOfStart, report: Report{Restored: map[string]uint64{}, Erased: map[string]uint64{}}}
+	m := &mender{aside: aside, log: log, left: effortOfStart(), report: Report{Restored: map[string]uint64{}, Erased: map[string]uint64{}}}
 	folders, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*"))
 	if err != nil {
 		return m.report, fmt.Errorf("find the streams in %s: %w", dir, err)
@@ -128,17 +129,18 @@ func (m *mender) open(folder string) (*stream, error) {
 
 func (s *stream) newest() int { return s.blocks[len(s.blocks)-1] }
 
-// compressed reads it from the stream's configuration. One that cannot be read is not compressed: none of the hub's is.
+// compressed reads it from the stream's configuration. One that cannot be read, or says what it cannot, has been damaged
+// itself: then the blocks show it (compressedMark).
 func compressed(folder string) bool {
 	var config struct {
 		Compression string `json:"compression"`
 	}
 	data, err := os.ReadFile(filepath.Join(folder, "meta.inf"))
-	if err != nil || json.Unmarshal(data, &config) != nil {
-		return false
-	}
-	return config.Compression != "" && config.Compression != "none"
+	return err == nil && json.Unmarshal(data, &config) == nil && config.Compression == "s2"
 }
+
+// compressedMark is what a compressed block begins with.
+const compressedMark = "cmp"
 
 const blockSuffix = ".blk"
 
@@ -199,7 +201,7 @@ func (m *mender) block(s *stream, number int) error {
 	if err != nil || len(data) == 0 {
 		return err
 	}
-	b := &block{hash: newHash(s.name, number), data: data, left: &m.left, last: s.last}
+	b := &block{hash: newHash(s.name, number), data: data, left: m.left, last: s.last}
 	if number == s.newest() {
 		b.sealed = s.sealed
 	}
@@ -207,6 +209,10 @@ func (m *mender) block(s *stream, number int) error {
 	b.mendSubjects()
 	m.report.Read += int64(len(data))
 	m.good += uint64(b.good)
+	if b.good == 0 && bytes.HasPrefix(data, []byte(compressedMark)) {
+		m.log.Info("a block is compressed; it is not looked through for damage", "stream", s.name, "block", number)
+		return nil
+	}
 	if b.good == 0 && m.good == 0 {
 		m.unclear = append(m.unclear, position{s, number, s.last})
 		return nil
