@@ -62,7 +62,8 @@ func (in *Ingest) leftEntry(data []byte) (e entry, size int) {
 	}
 	follows := known != nil && e.prior == received
 	whole = whole && len(e.device) > 0 && utf8.Valid(e.device) && e.readable()
-	if !follows && !(whole && e.prior >= received && e.prior <= received+leapMost) {
+	near := e.prior >= received && e.prior <= received+leapMost
+	if !follows && (!whole || !near) {
 		return e, 0
 	}
 	if !whole && (e.kind == entryRefusal || e.count == 0 || len(e.readings.data)/readingLeast < int(min(e.count, countMost))) {

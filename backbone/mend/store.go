@@ -101,6 +101,9 @@ func Store(dir, aside string, log *slog.Logger) (Report, error) {
 // open returns nil for a stream whose blocks are none that can be read here.
 func (m *mender) open(folder string) (*stream, error) {
 	s := &stream{name: filepath.Base(folder), folder: filepath.Join(folder, "msgs")}
+	if strings.HasPrefix(s.name, ".") {
+		return nil, nil // the server is about to remove it
+	}
 	entries, err := os.ReadDir(s.folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
