@@ -134,7 +134,8 @@ func (b *block) end(at int) int {
 // tornAt reports whether the rest of the block looks like a record that was not written to its end.
 func (b *block) tornAt(at int) bool {
 	r := record(b.data[at:])
-	if n := r.length(); n > len(r) && n <= recordMost && r.likely(b.last) {
+	near := b.last == 0 || r.sequence() <= b.last+sequenceSlack
+	if n := r.length(); n > len(r) && n <= recordMost && near && r.likely(b.last) {
 		return true
 	}
 	return !slices.ContainsFunc(r, func(c byte) bool { return c != 0 })

@@ -269,7 +269,9 @@ func checkAround(e *engine, before []byte, i, from, to int) {
 			deleted = !touched
 			continue
 		}
-		if !touched || to < len(before) {
+		// Without a stop in order, a last record whose length is spoilt may look as if it had not been written whole.
+		length := which == len(ends)-2 && from < ends[which]+sequenceAt && to > ends[which]
+		if !touched || to < len(before) && !length {
 			last = max(last, r.sequence())
 		}
 		n := int(r.sequence()) - 1
