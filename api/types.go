@@ -146,9 +146,6 @@ func (s *Server) setType(ctx context.Context, in *setTypeInput) (*fieldTypeSetOu
 	note(ctx, "measurement", c.Measurement)
 	note(ctx, "field", c.Field)
 	note(ctx, "type", c.Type)
-	for _, fact := range [][2]string{{"measurement", c.Measurement}, {"field", c.Field}, {"type", c.Type}} {
-		note(ctx, fact[0], fact[1])
-	}
 	wait, cancel := context.WithTimeout(ctx, typeWait)
 	defer cancel()
 	set, err := s.deps.Types.Set(wait, c)
