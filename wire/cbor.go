@@ -31,11 +31,10 @@ const indefinite = 31
 
 // Tags that mean something to the hub (section 3.4).
 const (
-	tagTimeText     = 0 // RFC 3339
-	tagTimeSeconds  = 1 // since the epoch
-	tagNegativeBig  = 3
-	tagDecimal      = 4 // [exponent, mantissa] of ten
-	tagSelfDescribe = 55799
+	tagTimeText    = 0 // RFC 3339
+	tagTimeSeconds = 1 // since the epoch
+	tagNegativeBig = 3
+	tagDecimal     = 4 // [exponent, mantissa] of ten
 )
 
 // MaxNesting is how deeply the lists, maps and tags of a CBOR frame may be nested.
@@ -73,7 +72,7 @@ func (c *transcoder) text(data []byte, senML, plain bool) ([]byte, *Error) {
 	if len(data) == 0 {
 		return nil, &Error{Code: CodeParse, Reason: ReasonBadCBOR, Message: "an empty frame is not CBOR"}
 	}
-	if selfDescribed := []byte{0xd9, 0xd9, 0xf7}; bytes.HasPrefix(data, selfDescribed) {
+	if selfDescribed := []byte{0xd9, 0xd9, 0xf7}; bytes.HasPrefix(data, selfDescribed) { // tag 55799, section 3.4.6
 		c.at = len(selfDescribed)
 	}
 	c.pack = senML && c.at < len(data) && data[c.at]>>5 == majorList

@@ -148,8 +148,8 @@ func (p *pack) add(text []byte) *Error {
 
 // setAside keeps a record as a pack of its own, behind the base fields that held for it.
 func (p *pack) setAside(text []byte) {
+	p.out = append(p.out, '[')
 	from := len(p.out)
-	p.out = append(p.out, "[{"...)
 	if len(p.name) > 0 && joins(p.name, nil) {
 		p.out = append(p.out, `,"bn":`...)
 		p.out = appendText(p.out, p.name)
@@ -159,20 +159,16 @@ func (p *pack) setAside(text []byte) {
 		p.out = appendText(p.out, p.unit)
 	}
 	for _, number := range [...]struct {
-		label string
-		base  base
-	}{{"bt", base{p.time, p.time != 0}}, {"bv", p.value}, {"bs", p.sum}} {
+		member string
+		base   base
+	}{{`,"bt":`, base{p.time, p.time != 0}}, {`,"bv":`, p.value}, {`,"bs":`, p.sum}} {
 		if number.base.given {
-			p.out = append(p.out, `,"`...)
-			p.out = append(p.out, number.label...)
-			p.out = append(p.out, `":`...)
+			p.out = append(p.out, number.member...)
 			p.out = appendNumber(p.out, number.base.number, 64)
 		}
 	}
-	if p.out[len(p.out)-1] == '{' {
-		p.out = append(p.out[:from], '[')
-	} else {
-		p.out = slices.Delete(p.out, from+2, from+3) // the first comma
+	if len(p.out) > from {
+		p.out[from] = '{' // where the first comma is
 		p.out = append(p.out, "},"...)
 	}
 	p.out = append(p.out, text...)

@@ -34,6 +34,29 @@ func TestDevicesOfEachEncoding(t *testing.T) {
 	}
 }
 
+func TestPythonsWebsocketsNegotiateSenML(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	python(t, "websockets", `
+import asyncio, json, ssl, sys
+import websockets
+url, ca, token = sys.argv[1:]
+async def main():
+    tls = ssl.create_default_context(cafile=ca)
+    async with websockets.connect(url, ssl=tls, subprotocols=["hub.v2+json", "senml+json", "hub.v1+json"], extra_headers={"Authorization": "Bearer " + token}) as ws:
+        assert ws.subprotocol == "senml+json", ws.subprotocol
+        await ws.send(json.dumps({"id": 1, "method": "hello", "params": {"ack": True}}))
+        assert json.loads(await ws.recv())["result"]["device"] == "py"
+        await ws.send(json.dumps([{"bn": "py:", "bt": 1700000000, "n": "temp", "u": "Cel", "v": 21.5}, {"n": "temp", "t": 60, "v": 22}, {"n": "open", "t": 60, "vb": False}]))
+        ack = json.loads(await ws.recv())
+        assert ack["method"] == "hub.ack" and ack["params"] == {"count": 1}, ack
+asyncio.run(main())
+`, strings.Replace(h.url, "https://", "wss://", 1)+"/connect", h.ca(), h.newDevice("py"))
+	got := h.stored("py")
+	if len(got) != 2 || got[0].TS != 1700000000000 || got[0].Values["temp"] != 21.5 || got[1].TS != 1700000060000 || got[1].Values["open"] != false {
+		t.Errorf("stored %+v", got)
+	}
+}
+
 // What is posted is read as its Content-Type says; an operator sees a reading of CBOR as text.
 func TestPostsOfEachContentType(t *testing.T) {
 	h := startHub(t, t.TempDir())
