@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ async def main():
 asyncio.run(main())
 `, strings.Replace(h.url, "https://", "wss://", 1)+"/connect", h.ca(), h.newDevice("py"))
 	got := h.stored("py")
-	if len(got) != 2 || got[0].TS != 1700000000000 || got[0].Values["temp"] != 21.5 || got[1].TS != 1700000060000 || got[1].Values["open"] != false {
+	if len(got) != 2 || got[0].TS != 1700000000000 || got[0].Values["temp"] != 21.5 || got[1].TS != 1700000060000 || fmt.Sprint(got[1].Values) != "map[open:false temp:22]" {
 		t.Errorf("stored %+v", got)
 	}
 }
