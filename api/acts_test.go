@@ -122,7 +122,7 @@ func TestARefusedCommandIsAnActWithoutItsParams(t *testing.T) {
 		t.Errorf("recorded %q, want %q", got, want)
 	}
 	text, err := json.Marshal(b.acts)
-	if err != nil || strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), `"method":"wifi"`) || !strings.Contains(string(text), "/psk") {
+	if err != nil || strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), `"method":"wifi"`) || !strings.Contains(string(text), `"pointer":"/psk"`) {
 		t.Errorf("%s, %v", text, err)
 	}
 

@@ -29,8 +29,12 @@ type createDeviceOutput struct {
 
 func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*createDeviceOutput, error) {
 	noteDevice(ctx, in.Body.ID)
-	note(ctx, "type", in.Body.Type)
-	note(ctx, "tags", in.Body.Tags)
+	if in.Body.Type != "" {
+		note(ctx, "type", in.Body.Type)
+	}
+	if len(in.Body.Tags) > 0 {
+		note(ctx, "tags", in.Body.Tags)
+	}
 	d, token, err := s.deps.Registry.Create(ctx, devices.Device{
 		ID: in.Body.ID, Type: in.Body.Type, Tags: in.Body.Tags, Attributes: in.Body.Attributes, Enabled: true,
 	})

@@ -21,8 +21,8 @@ type Terms struct {
 
 // Fault is one thing that is wrong with params, and where: a JSON pointer (RFC 6901) into them.
 type Fault struct {
-	Pointer string
-	Message string
+	Pointer string `json:"pointer"`
+	Message string `json:"message"`
 }
 
 // ForbiddenError refuses a command because it takes another role to send it. Nothing was recorded.
