@@ -12,7 +12,7 @@
 // are refused as errors, they are never held in memory.
 //
 // Reading order: client.go (Config, one request), problem.go (errors),
-// devices.go, telemetry.go, commands.go, rollouts.go, live.go (server-sent events),
+// devices.go, telemetry.go, commands.go, rollouts.go, state.go, live.go (server-sent events),
 // status.go (audit, health, metrics), quarantine.go, replay.go, types.go,
 // acts.go (the audit log), methods.go (what commands devices take).
 package client

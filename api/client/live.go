@@ -29,7 +29,7 @@ var ErrSilent = errors.New("the live stream fell silent")
 // LiveFilter narrows the live stream; the zero value shows all.
 type LiveFilter struct {
 	Devices []string
-	Kinds   []string // telemetry, presence, command, rollout
+	Kinds   []string // telemetry, presence, command, rollout, state
 }
 
 // Event is one event of the live stream. Kind says which of the pointers is set;
@@ -41,6 +41,7 @@ type Event struct {
 	Presence  *LivePresence   `json:"-"`
 	Command   *Command        `json:"-"`
 	Rollout   *Rollout        `json:"-"`
+	State     *LiveState      `json:"-"`
 	Missed    uint64          `json:"-"` // events that this stream lost because it was read too slowly
 }
 
@@ -179,6 +180,9 @@ func newEvent(kind string, data []byte) (Event, error) {
 	case "rollout":
 		e.Rollout = &Rollout{}
 		into = e.Rollout
+	case "state":
+		e.State = &LiveState{}
+		into = e.State
 	case "missed":
 		into = &missed
 	default:

@@ -40,6 +40,8 @@ func (d *device) frame(l link, in incoming) {
 			return
 		}
 		d.noticed(n)
+	case in.Method == "hub.state":
+		d.desiredFrame(l, in.Params)
 	case in.Method == "hub.probe" && len(in.ID) > 0:
 		d.respond(l, in.ID, struct{}{}, nil)
 	case in.Method != "" && len(in.ID) > 0:

@@ -30,11 +30,13 @@ type device struct {
 	keep     bool        // fill recent
 
 	commands commandState
+	state    stateful
 }
 
 func newDevice(f *fleet, index int, id string, source readings.Source) *device {
 	d := &device{fleet: f, index: index, id: id, out: newOutbox(source, newBoot(), f.options)}
 	d.late = f.tally.ackLatency
+	d.state = newState(d.interval())
 	return d
 }
 
@@ -112,6 +114,7 @@ func (d *device) welcomed(l link, in incoming) {
 		d.fleet.tally.note("hello's ack is behind what was acknowledged before", errors.New(d.id))
 	}
 	d.ready(l, w.Ack)
+	d.desired(l, w.desiredState, true)
 }
 
 // ready begins sending on a connection, from the first reading that the hub does not have.
@@ -156,6 +159,8 @@ func (d *device) measure(ts int64) {
 		return
 	case d.out.backlog() >= maxBacklog:
 		d.fleet.tally.skipped.Add(1)
+		return
+	case !d.state.isDue(ts):
 		return
 	}
 	d.out.measure(ts, false)

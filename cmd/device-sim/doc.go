@@ -14,5 +14,5 @@
 // then the devices wait for the acknowledgements that are missing, and with --verify everything is read back.
 //
 // Reading order: main.go, flags.go, run.go, fleet.go, schedule.go, device.go, outbox.go, frames.go, encoding.go, link.go,
-// wsslink.go, mqttlink.go, conn.go, commands.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
+// wsslink.go, mqttlink.go, conn.go, commands.go, state.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
 package main

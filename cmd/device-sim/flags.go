@@ -40,6 +40,7 @@ type options struct {
 	ConnectRate    float64       `default:"200" help:"First connections a second, all devices together; 0: all at once."`
 	Window         int           `default:"16" help:"Frames a device sends ahead of the acknowledgements."`
 	Batch          int           `default:"1" help:"Readings a frame."`
+	State          bool          `default:"true" negatable:"" help:"Devices report a state (firmware, model, interval) and obey what is desired of them; interval in seconds, not below 1/rate."`
 	Clockless      bool          `help:"Devices without a clock: readings bear no time."`
 	Verify         bool          `help:"Afterwards read everything back; exit 1 if an acknowledged reading is not stored exactly once."`
 	VerifyAfter    time.Duration `help:"With --verify: wait so long before reading back, which costs the hub more than the readings did."`

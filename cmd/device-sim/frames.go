@@ -133,6 +133,7 @@ type notice struct {
 type welcome struct {
 	Ack        uint64  `json:"ack"`
 	KeepaliveS float64 `json:"keepalive_s"`
+	desiredState
 }
 
 const (

@@ -28,6 +28,8 @@ type link interface {
 	telemetry(frames []outgoing) error
 	// answer writes the answer to a command.
 	answer(payload []byte) error
+	// state reports the device's state, a JSON object.
+	state(reported []byte) error
 	// inject writes telemetry that is outside the numbering; quiet asks for no acknowledgement.
 	inject(telemetry []byte, quiet bool) error
 	// run serves the connection until it ends, and says why.

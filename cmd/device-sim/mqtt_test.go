@@ -114,6 +114,11 @@ func (b *fakeBroker) publish(conn net.Conn, id string, p *packets.PublishPacket)
 		var answer map[string]any
 		_ = json.Unmarshal(p.Payload, &answer)
 		b.hub.answers <- answer
+	case "devices/" + id + "/state":
+		var reported map[string]any
+		if json.Unmarshal(p.Payload, &reported) != nil || reported["model"] != "device-sim" {
+			b.hub.t.Errorf("%s reports %s", id, p.Payload)
+		}
 	default:
 		b.hub.t.Errorf("%s publishes on %s", id, p.TopicName)
 	}

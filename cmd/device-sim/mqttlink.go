@@ -118,12 +118,17 @@ func (l *mqttLink) run(ctx context.Context) error {
 	defer l.client.Disconnect(0)
 	subscribing, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
-	if err := finished(subscribing, l.client.Subscribe(l.topic("command"), atLeastOnce, l.command)); err != nil {
+	topics := map[string]byte{l.topic("command"): atLeastOnce}
+	if l.device.fleet.options.State {
+		topics[l.topic("desired")] = atLeastOnce
+	}
+	if err := finished(subscribing, l.client.SubscribeMultiple(topics, l.message)); err != nil {
 		l.end(fmt.Errorf("subscribe to commands: %w", err))
 		l.raw.cut()
 		return l.why()
 	}
 	l.device.ready(l, 0)
+	l.device.desired(l, desiredState{}, true)
 	for {
 		select {
 		case published := <-l.sent:
@@ -139,6 +144,21 @@ func (l *mqttLink) run(ctx context.Context) error {
 			return l.why()
 		}
 	}
+}
+
+// state does not wait for the PUBACK: a state that is lost is reported again with the next connection.
+func (l *mqttLink) state(reported []byte) error {
+	l.client.Publish(l.topic("state"), atLeastOnce, false, reported)
+	return nil
+}
+
+// message takes what comes on the device's topics.
+func (l *mqttLink) message(client mqtt.Client, message mqtt.Message) {
+	if message.Topic() == l.topic("desired") {
+		l.device.desiredFrame(l, message.Payload())
+		return
+	}
+	l.command(client, message)
 }
 
 func (l *mqttLink) command(_ mqtt.Client, message mqtt.Message) {

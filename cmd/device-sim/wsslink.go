@@ -194,6 +194,10 @@ func (l *wssLink) acknowledged(count uint64) {
 	}
 }
 
+func (l *wssLink) state(reported []byte) error {
+	return l.answer(append(append([]byte(`{"method":"state","params":{"reported":`), reported...), "}}"...))
+}
+
 func (l *wssLink) answer(payload []byte) error {
 	frame, err := l.device.encoding().encode(payload)
 	if err != nil {

@@ -107,8 +107,12 @@ func (a *app) candidates(before []string, last string) []string {
 		return nil
 	case strings.HasPrefix(last, "-"):
 		return flagsOf(node)
-	case len(node.Children) > 0:
-		return childrenOf(node)
+	case len(node.Children) > 0 && position == 0:
+		found := childrenOf(node)
+		if usual := node.DefaultCmd; usual != nil && len(usual.Positional) > 0 { // its words may stand here too
+			found = append(found, a.values(usual.Positional[0])...)
+		}
+		return found
 	case position < len(node.Positional):
 		return a.values(node.Positional[position])
 	}

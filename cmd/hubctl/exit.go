@@ -22,6 +22,8 @@ const (
 	exitNotRun  = 5 // expired or cancelled
 	exitPending = 6 // no outcome yet when the waiting ended
 
+	exitChanged = 8 // the state has another version than --if-match says; nothing was changed
+
 	exitInterrupted = 130 // as shells have it: 128 + SIGINT
 )
 
@@ -33,7 +35,11 @@ const exitHelp = `Exit status:
 of send, and of commands retry and cancel:
 
     3  the device answered with an error       4  sent, and unknown whether it ran
-    5  expired or cancelled                    6  no outcome yet when the waiting ended`
+    5  expired or cancelled                    6  no outcome yet when the waiting ended
+
+of state set:
+
+    8  the state has another version than --if-match says; nothing was changed`
 
 // statusError ends hubctl with a status and, unless it is empty, a message.
 type statusError struct {
@@ -65,6 +71,8 @@ func finish(err error, stderr io.Writer, hasToken bool) int {
 	}
 	say(stderr, "hubctl: "+strings.ReplaceAll(err.Error(), "\n", "\nhubctl: "))
 	switch {
+	case client.IsReason(err, "version_mismatch"):
+		return exitChanged
 	case client.IsStatus(err, http.StatusUnauthorized) && !hasToken:
 		say(stderr, "hubctl: no token was given: pass --token-file FILE or set HUB_TOKEN; the hub wrote an admin's to DIR/admin.token")
 	case client.IsStatus(err, http.StatusUnauthorized):

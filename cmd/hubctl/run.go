@@ -51,7 +51,12 @@ type commandLine struct {
 		Resume  rolloutsResume  `cmd:"" help:"Go on with one that is paused or stopped."`
 		Cancel  rolloutsCancel  `cmd:"" help:"Cancel the rest of it."`
 	} `cmd:"" aliases:"rollout" help:"Commands to many devices (hubctl send --to)."`
-	Watch      watchCommand   `cmd:"" help:"Show readings, presence and commands as they happen."`
+	State struct {
+		Show    stateShow    `cmd:"" default:"withargs" help:"Show what is desired of a device, what it reported, and what differs."`
+		Set     stateSet     `cmd:"" help:"Change what is desired of a device."`
+		History stateHistory `cmd:"" help:"List the changes of a device's state, the newest first."`
+	} `cmd:"" help:"What operators desire of a device and what it reported: hubctl state DEVICE."`
+	Watch      watchCommand   `cmd:"" help:"Show readings, presence, commands and states as they happen."`
 	History    historyCommand `cmd:"" help:"Read back what a device measured."`
 	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`
 	Audit      auditCommand   `cmd:"" help:"Account for every reading received."`

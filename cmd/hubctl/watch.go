@@ -18,7 +18,7 @@ const (
 
 type watchCommand struct {
 	Device []string `arg:"" optional:"" help:"Only these devices."`
-	Kind   []string `enum:"telemetry,presence,command,rollout" placeholder:"KIND" help:"Only telemetry, presence, command or rollout; may be repeated."`
+	Kind   []string `enum:"telemetry,presence,command,rollout,state" placeholder:"KIND" help:"Only telemetry, presence, command, rollout or state; may be repeated."`
 	Raw    bool     `help:"Print the hub's events as they come."`
 	Count  int      `short:"n" placeholder:"N" help:"End after so many events."`
 }
@@ -95,6 +95,8 @@ func (c *watchCommand) show(a *app, e client.Event) error {
 	case e.Rollout != nil:
 		r := e.Rollout
 		return a.printf("%s\n", clean(fmt.Sprintf("%s  rollout %s %s: %s; %s", moment(a.now()), r.ID, r.Method, waitingText(*r), pairs(r.Counts, func(n int) string { return fmt.Sprint(n) }))))
+	case e.State != nil:
+		return a.printf("%s\n", stateLineText(*e.State))
 	case e.Kind == "missed":
 		say(a.stderr, fmt.Sprintf("hubctl: %d events were not shown: this end was too slow", e.Missed))
 	}
