@@ -100,6 +100,9 @@ func (e *embedded) mend() error {
 	for stream, n := range report.Erased {
 		e.damage.Lost[stream] += n
 	}
+	if len(report.Restored)+len(report.Erased) > 0 {
+		e.log.Warn("files were damaged on the disk and have been mended", "restored", report.Restored, "lost", report.Erased)
+	}
 	e.log.Debug("the journal and the buckets were looked through for damage", "mib", report.Read>>20, "took", time.Since(began))
 	return nil
 }
