@@ -248,7 +248,7 @@ func newRolloutProgress(w io.Writer, r client.Rollout) *rolloutProgress {
 
 func (p *rolloutProgress) show(r client.Rollout) {
 	if p.bar != nil {
-		p.bar.Describe(clean(fmt.Sprintf("wave %d of %d, %d failed, %s", r.Wave.Number, r.Wave.Of, r.Failures, waitingText(r))))
+		p.bar.Describe(fmt.Sprintf("wave %d of %d, %d failed", r.Wave.Number, r.Wave.Of, r.Failures))
 		_ = p.bar.Set(min(r.Devices-r.Open(), r.Devices-1)) // the bar ends with the rollout; a terminal that went away is no reason to stop
 		return
 	}

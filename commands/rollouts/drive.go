@@ -199,10 +199,14 @@ func (l *live) look() time.Duration {
 func (l *live) missing() string {
 	queued := l.counts[Outcome(commands.Queued)] + len(l.held)
 	open := l.open() - l.counts[Pending] + len(l.held)
-	if queued == 0 {
-		return fmt.Sprintf("%d outcomes", open)
+	text := fmt.Sprintf("the outcomes of %d devices", open)
+	if open == 1 {
+		text = "the outcome of 1 device"
 	}
-	return fmt.Sprintf("%d outcomes, %d of them of devices that are offline", open, queued)
+	if queued > 0 {
+		text += fmt.Sprintf(", %d queued", queued)
+	}
+	return text
 }
 
 // sendSome starts as many sendings as there is room for in the wave, and returns how long to wait before more; 0 says

@@ -45,7 +45,7 @@ func TestOfflineDevicesGetTheCommandWhenTheyComeBack(t *testing.T) {
 		}
 		r, _ := h.Get(t.Context(), made.ID)
 		wantCounts(t, r, map[rollouts.Outcome]int{"done": 1, "queued": 2, "pending": 3})
-		if r.Waiting != "wave 1: 2 outcomes, 2 of them of devices that are offline" {
+		if r.Waiting != "wave 1: the outcomes of 2 devices, 2 queued" {
 			t.Errorf("waits for %q", r.Waiting)
 		}
 		if n := f.sentBy(3 * time.Second); n != 3 { // 10 s and the pause

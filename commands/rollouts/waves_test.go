@@ -61,7 +61,7 @@ func TestAWaveWaitsForItsOutcomes(t *testing.T) {
 		if n := f.sentBy(9 * time.Second); n != 2 {
 			t.Errorf("%d sent while an answer is missing, want 2", n)
 		}
-		if r, _ := h.Get(t.Context(), made.ID); r.Waiting != "wave 1: 1 outcomes" {
+		if r, _ := h.Get(t.Context(), made.ID); r.Waiting != "wave 1: the outcome of 1 device" {
 			t.Errorf("waits for %q", r.Waiting)
 		}
 		end := h.until(t, made.ID, rollouts.Done)
