@@ -183,7 +183,9 @@ func (s *Service) advance(r *rollout, now time.Time) time.Duration {
 			l.waiting = fmt.Sprintf("wave %d: %s", l.wave.number, l.missing())
 			return min(wait, l.look())
 		}
-		l.wave.rest = now.Add(r.plan.Waves.Pause)
+		if l.wave.rest = now; l.wave.began { // after a start, waves that are over need no pause again
+			l.wave.rest = now.Add(r.plan.Waves.Pause)
+		}
 	}
 }
 
@@ -293,6 +295,7 @@ func (s *Service) underWay(offline bool, n int) {
 func (s *Service) start(r *rollout, i int) {
 	offline := !s.fleet.Online(r.live.devices[i])
 	r.live.sending[i] = offline
+	r.live.wave.began = true
 	s.underWay(offline, 1)
 	r.live.senders.Add(1)
 	go s.send(r, i)

@@ -122,6 +122,49 @@ func TestAFullQueueOfOfflineDevicesHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
+func TestCancelEndsAlsoWhatWaitsForRoomInTheQueue(t *testing.T) {
+	inTime(t, 40, rollouts.Config{}, func(t *testing.T, h *hub, f *fleet) {
+		h.LimitShares(10, 2)
+		f.away(true, numbers(0, 20)...)
+		made := h.create(t, rollouts.Request{})
+		f.sentBy(10 * time.Second)
+		if _, err := h.Cancel(t.Context(), made.ID, "ada"); err != nil {
+			t.Fatal(err)
+		}
+		f.sentBy(10 * time.Second)
+		r, _ := h.Get(t.Context(), made.ID)
+		wantCounts(t, r, map[rollouts.Outcome]int{"done": 20, "cancelled": 20})
+		if h.Stats().Open != 0 {
+			t.Errorf("%d rollouts are open", h.Stats().Open)
+		}
+	})
+}
+
+// TestAStartDoesNotPauseAgainAfterWavesThatAreOver has the first device wait for room in the queue while all waves go out.
+func TestAStartDoesNotPauseAgainAfterWavesThatAreOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ledger, kv := newMemories()
+		f := newFleet(20)
+		h := open(t, ledger, kv, f, rollouts.Config{})
+		h.LimitShares(0, 10)
+		f.away(true, 0)
+		made := h.create(t, rollouts.Request{Timeout: time.Second, Waves: rollouts.Waves{Sizes: sizes(t, "1"), Pause: time.Minute}})
+		f.sentBy(time.Hour)
+		if f.sent() != 19 {
+			t.Errorf("%d sent", f.sent())
+		}
+		h.shut(t, closing)
+		f.away(false, 0)
+		h = open(t, ledger, kv, f, rollouts.Config{})
+		restarted := time.Now()
+		h.until(t, made.ID, rollouts.Done)
+		if took := time.Since(restarted); took > 2*time.Minute || f.sent() != 20 {
+			t.Errorf("it took %v, %d sent", took, f.sent())
+		}
+		f.wantOnce(t)
+	})
+}
+
 func TestQueuedCommandsOutliveTheHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ledger, kv := newMemories()

@@ -106,6 +106,9 @@ func (s *Service) commandOf(rollout, device, command string) (commands.Command, 
 // cancelRest ends what was not sent: pending devices at once, queued commands by the ledger. Called with mu.
 func (s *Service) cancelRest(r *rollout) {
 	l := r.live
+	if len(l.held) > 0 {
+		l.next, l.held = min(l.next, l.held[0]), nil
+	}
 	for ; l.next < len(l.targets); l.next++ {
 		if l.targets[l.next].Outcome == Pending && !l.isSending(l.next) {
 			s.set(r, l.next, Outcome(commands.Cancelled), "", "not sent: the rollout was cancelled")

@@ -11,6 +11,7 @@ type wave struct {
 	failures int       // of those
 	sent     time.Time // when the last of it was sent; zero: not all are
 	rest     time.Time // the pause after it ends; zero: there is none yet
+	began    bool      // something was sent in it; after a start, of the wave that is out it is taken for granted
 }
 
 // size is that of wave number n, from 1, of so many devices.
@@ -55,6 +56,7 @@ func (r *rollout) findWave() {
 	for l.wave.to < first {
 		r.nextWave()
 	}
+	l.wave.began = true
 }
 
 // countWave counts the wave's outcomes anew. Called with mu.
