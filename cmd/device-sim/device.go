@@ -37,6 +37,9 @@ func newDevice(f *fleet, index int, id string, source readings.Source) *device {
 	d := &device{fleet: f, index: index, id: id, out: newOutbox(source, newBoot(), f.options)}
 	d.late = f.tally.ackLatency
 	d.state = newState(d.interval())
+	if f.options.Verify {
+		d.commands.executions = executions{}
+	}
 	return d
 }
 

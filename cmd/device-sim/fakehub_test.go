@@ -26,6 +26,7 @@ const adminToken = "op_test"
 // fakeHub is as much of a hub as the simulator needs, and can be told to break its promises. It de-duplicates by boot
 // and seq, and stores what it got before it acknowledges.
 type fakeHub struct {
+	ledger  []map[string]any // what it says of commands
 	t       *testing.T
 	server  *httptest.Server
 	dir     string
@@ -150,6 +151,9 @@ func (h *fakeHub) routes() http.Handler {
 			})
 		}
 		h.write(w, map[string]any{"devices": devices})
+	}))
+	mux.HandleFunc("GET /api/v1/commands", admin(func(w http.ResponseWriter, _ *http.Request) {
+		h.write(w, map[string]any{"commands": h.ledger, "next": ""})
 	}))
 	mux.HandleFunc("GET /connect/{id}", h.connect)
 	return mux

@@ -93,7 +93,7 @@ func hello(boot string, clockless, counts bool, now time.Time) []byte {
 	if !clockless {
 		frame += `,"time":` + strconv.FormatInt(now.UnixMilli(), 10)
 	}
-	return []byte(frame + `,"firmware":"1.0.0","model":"device-sim","methods":["ping","reboot","set"]}}`)
+	return []byte(frame + `,"firmware":"1.0.0","model":"device-sim","methods":["ping","reboot","set","work"]}}`)
 }
 
 // incoming is any frame from the hub.

@@ -39,6 +39,8 @@ type ackTimes struct {
 type commands struct {
 	Received uint64 `json:"received"`
 	Answered uint64 `json:"answered"`
+
+	Verified *reconciled `json:"verified,omitempty"` // with --verify
 }
 
 type commandTime struct {
@@ -85,6 +87,9 @@ func (s *summary) print(w io.Writer, t *tally) error {
 	}
 	line("ack", "p50 %.1f ms, p99 %.1f ms, max %.1f ms", s.AckMs.P50, s.AckMs.P99, s.AckMs.Max)
 	line("commands", "received %d, answered %d, p50 %.2f ms, p99 %.2f ms", s.Commands.Received, s.Commands.Answered, s.CommandMs.P50, s.CommandMs.P99)
+	if v := s.Commands.Verified; v != nil {
+		line("ledger", "%d commands, executed %d (%d more than once), open %d, unknown %d, wrong %d", v.Ledger, v.Executed, v.Twice, v.Open, v.Unknown, v.Wrong)
+	}
 	for _, fault := range t.texts(func(t *tally) map[string]uint64 { return t.injected }) {
 		line("fault", "%s played %d times", fault.text, fault.count)
 	}

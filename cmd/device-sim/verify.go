@@ -101,8 +101,19 @@ func (f *fleet) verify(ctx context.Context, result *summary, before audit, began
 	for _, fault := range verdict.Faults {
 		f.log.Error("verify", "fault", fault)
 	}
+	ledger, err := f.reconcile(ctx, began)
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	result.Commands.Verified = &ledger
+	for _, fault := range ledger.faults {
+		f.log.Error("verify", "fault", fault)
+	}
 	if !verdict.Good() {
 		return fmt.Errorf("%w: %d missing, %d too many", errJudged, verdict.Lost, verdict.Duplicated)
+	}
+	if ledger.Wrong > 0 {
+		return fmt.Errorf("%w: of %d commands the ledger and the devices disagree", errJudged, ledger.Wrong)
 	}
 	return nil
 }
