@@ -255,6 +255,10 @@ func (h *hubProcess) simArgs(args ...string) []string {
 type simulation struct {
 	Devices, Connected, Sent, Acked, Stored, Lost, Duplicated, Refused, Quarantined, Reconnects int
 	AckMs                                                                                       struct{ P50, P99, Max float64 } `json:"ack_ms"`
+	Commands                                                                                    struct {
+		Received int
+		Verified *struct{ Ledger, Executed, Twice, Open, Unknown, Wrong int }
+	}
 }
 
 // simulate runs the simulator until it ends by itself; what happens meanwhile is during's.
