@@ -45,12 +45,15 @@ func (m *memory) Update(_ context.Context, key string, value []byte, rev uint64)
 
 func (m *memory) put(key string, value []byte, rev uint64, conflict error) (uint64, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fail != nil {
-		if err := m.fail(key); err != nil {
+	fail := m.fail
+	m.mu.Unlock()
+	if fail != nil { // without the lock: it may wait
+		if err := fail(key); err != nil {
 			return 0, err
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.entries[key].rev != rev {
 		return 0, conflict
 	}
