@@ -13,6 +13,6 @@
 // Damage on the disk (a flipped bit) is mended before the server is started, by the package mend below this one: the
 // server itself would cut off whatever is behind it.
 //
-// Files in reading order: backbone.go (open and close), streams.go (what is declared), room.go and disk_unix.go (the
+// Files in reading order: backbone.go (open and close), streams.go (what is declared), batch.go (many records in one commit), room.go and disk_unix.go (the
 // disk's reserve), embedded.go (the server in the process, and how it is mended), log.go (the server's words).
 package backbone

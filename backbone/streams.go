@@ -81,5 +81,5 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 			return fmt.Errorf("declare bucket %s: %w", b.Bucket, err)
 		}
 	}
-	return nil
+	return allowBatches(ctx, js, Commands)
 }

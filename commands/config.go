@@ -35,6 +35,7 @@ type Config struct {
 	Queue       int           `yaml:"queue"`       // commands that wait for one device
 	Outstanding int           `yaml:"outstanding"` // commands that one device was sent and has not answered
 
+	Batch     Batch         `yaml:"-"` // writes many records in one commit; nil: one by one
 	Catalogue Catalogue     `yaml:"-"` // what devices take; nil: everything
 	Recorded  func(Command) `yaml:"-"` // told of each new command once it is durable; it must not wait; nil: nobody
 }

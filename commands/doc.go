@@ -15,8 +15,8 @@
 //
 // The device's answer, its progress and the end of its connection come in by [Service.Answered], [Service.Progressed]
 // and [Service.SessionEnded]. They change the ledger in memory and return: they never wait for the disk and never call
-// the Router, so the caller may hold its own locks. Writers then put the change into the bucket, and only what is durable
-// is shown: by Get, List, Wait and the feed. What is to be sent is given to the Router by the writers, or by the one
+// the Router, so the caller may hold its own locks. Writers then put the change into the bucket, those of many commands in
+// one commit ([Batch]), and only what is durable is shown: by Get, List, Wait and the feed. What is to be sent is given to the Router by the writers, or by the one
 // goroutine that also waits for what is due.
 //
 // At-most-once commands are sent once. When the connection ends, or no answer comes in time, they are unknown.
@@ -41,6 +41,6 @@
 // Files in reading order: command.go (the words), transitions.go (which change is legal), id.go, config.go, errors.go,
 // service.go (Open, Close), recover.go (what a start finds), catalogue.go (what devices take), request.go, send.go,
 // lane.go (whose turn it is), secrets.go (what people see), hooks.go (what devices tell), cancel.go, alarm.go (what is
-// due), writer.go (memory to bucket), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
+// due), writer.go (memory to bucket), batch.go (many in one commit), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
 // feed.go, stats.go, sweep.go (old commands).
 package commands

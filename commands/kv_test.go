@@ -20,6 +20,8 @@ type memory struct {
 	fail    func(key string) error // asked before each write
 	landed  func(key string) error // asked after each write: an error means written, but unheard
 	writes  int
+	refused error // why a batch fails; nil: it does not
+	unheard bool  // it fails after it was written
 }
 
 type memoryEntry struct {
@@ -107,6 +109,48 @@ func (m *memory) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.Key
 	}
 	close(c)
 	return memoryLister(c), nil
+}
+
+// PutAll implements commands.Batch.
+func (m *memory) PutAll(_ context.Context, keys []string, values [][]byte, revisions []uint64) (uint64, error) {
+	m.mu.Lock()
+	fail := m.fail
+	m.mu.Unlock()
+	for _, key := range keys {
+		if fail != nil {
+			if err := fail(key); err != nil {
+				return 0, err
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refused != nil && !m.unheard {
+		return 0, m.refused
+	}
+	for i, key := range keys {
+		if m.entries[key].rev != revisions[i] {
+			return 0, jetstream.ErrKeyRevisionMismatch
+		}
+	}
+	for i, key := range keys {
+		m.rev++
+		m.writes++
+		m.entries[key] = memoryEntry{key: key, value: slices.Clone(values[i]), rev: m.rev}
+	}
+	if m.landed != nil {
+		if err := m.landed(keys[0]); err != nil {
+			return 0, err
+		}
+	}
+	return m.rev, m.refused
+}
+
+// refuseBatches has each batch fail, with unheard after it was written.
+func (m *memory) refuseBatches(err error, unheard bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused, m.unheard = err, unheard
 }
 
 // record is what the bucket holds under a key.

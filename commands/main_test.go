@@ -60,6 +60,9 @@ func open(t testing.TB, kv jetstream.KeyValue, r commands.Router) *commands.Serv
 // openWith is open with a configuration. What is connected in r is ready for commands.
 func openWith(t testing.TB, kv jetstream.KeyValue, r commands.Router, cfg commands.Config) *commands.Service {
 	t.Helper()
+	if m, ok := kv.(*memory); ok {
+		cfg.Batch = m
+	}
 	s, err := commands.Open(t.Context(), kv, r, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

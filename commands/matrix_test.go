@@ -65,7 +65,7 @@ func (w *world) start() {
 		}
 		return nil
 	})
-	ledger, err := commands.Open(w.t.Context(), w.kv, p, commands.Config{}, slog.New(slog.DiscardHandler))
+	ledger, err := commands.Open(w.t.Context(), w.kv, p, commands.Config{Batch: w.kv}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ type Router interface {
 	Cancel(device string, session uint64, id string) error
 }
 
-// writers is how many changes are written at once. On one disk they share its fsyncs hardly at all; on a cluster
-// each waits for a round trip of its own.
+// writers is how many changes are written at once without a Batch. On one disk they share its fsyncs hardly at all; on a
+// cluster each waits for a round trip of its own. With a Batch there is one: what comes while it writes is its next batch.
 const writers = 4
 
 // entry is a command in memory. All of it is guarded by Service.mu.
@@ -113,7 +113,11 @@ func Open(ctx context.Context, kv jetstream.KeyValue, r Router, cfg Config, log 
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.settleLeftovers(time.Now())
-	for range writers {
+	atOnce := writers
+	if cfg.Batch != nil {
+		atOnce = 1
+	}
+	for range atOnce {
 		s.group.Go(s.writeLoop)
 	}
 	s.group.Go(s.alarmLoop)

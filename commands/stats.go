@@ -15,6 +15,8 @@ type Stats struct {
 	Outcomes       map[State]uint64 // commands that ended, by their first final state
 	Late           uint64           // of these, those whose outcome a late answer mended
 	Seconds        Histogram        // from accepted to the first final state
+	Batches        uint64           // commits of several records
+	BatchFailures  uint64           // of these, those that failed and whose records were written one by one
 	WriteFailures  uint64           // writes of the bucket that failed and are tried again
 	IgnoredAnswers uint64           // second answers, answers to unknown ids, progress of ended commands
 	DroppedAnswers uint64           // late answers to old commands that came faster than the bucket could be read

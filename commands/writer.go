@@ -43,14 +43,31 @@ func (s *Service) writeLoop() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		e := s.queue[0]
-		s.queue[0] = nil
-		s.queue = s.queue[1:]
-		cmd, rev, version := e.next, e.rev, e.version
+		s.writeNext(s.take())
+	}
+}
+
+// writeNext writes what was taken, together if it is more than one. Called with mu, which it leaves meanwhile.
+func (s *Service) writeNext(jobs []job) {
+	if len(jobs) > 1 {
 		s.mu.Unlock()
-		stored, rev, err := s.write(cmd, rev)
+		revisions, err := s.writeTogether(jobs)
 		s.mu.Lock()
-		s.written(e, version, stored, rev, err)
+		if err == nil {
+			s.stats.Batches++
+			for i, j := range jobs {
+				s.written(j.e, j.version, j.cmd, revisions[i], nil)
+			}
+			return
+		}
+		s.stats.BatchFailures++
+		s.log.Debug("command ledger: a batch could not be written; its records are written one by one", "records", len(jobs), "err", err)
+	}
+	for _, j := range jobs {
+		s.mu.Unlock()
+		stored, rev, err := s.write(j.cmd, j.rev)
+		s.mu.Lock()
+		s.written(j.e, j.version, stored, rev, err)
 	}
 }
 

@@ -181,6 +181,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 		return err
 	}
 	cfg := h.cfg.Commands.ledger()
+	cfg.Batch = h.bus.Batch(backbone.Commands)
 	cfg.Catalogue = commandCheck{h.catalogue, h.registry, h.sessions}
 	cfg.Recorded = func(c commands.Command) { h.acts.Note(actOfCommand(c)) }
 	h.commands, err = commands.Open(ctx, ledger, h.sessions, cfg, h.log)
