@@ -150,9 +150,20 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     if (match[2] === undefined) return json(response, 200, view(device));
     if (match[2] === 'latest') return json(response, 200, { device: device.id, values: latestOf(device) ?? {} });
     if (match[2] === 'methods') return json(response, 200, { methods: METHODS, other_methods: 'allow' });
+    if (match[2] === 'state') return json(response, 200, stateOf(device, request.method === 'PATCH' ? body.desired : undefined));
     if (match[2] === 'telemetry') return history(response, device, q);
     if (match[2] === 'commands' && request.method === 'POST') return send(response, device, body, q);
     return json(response, 200, { commands: commands.filter((c) => c.device === device.id), next: '' });
+  }
+
+  function stateOf(device, patch) {
+    const state = (device.state ??= { version: 1, desired: { interval: 20 }, reported: { firmware: '1.0.0', interval: 10 } });
+    if (patch !== undefined) {
+      Object.assign(state.desired, patch);
+      state.version++;
+    }
+    const delta = Object.fromEntries(Object.entries(state.desired).filter(([name, value]) => state.reported[name] !== value));
+    return { device: device.id, online: device.online, ...state, delta, metadata: { desired: {}, reported: {} } };
   }
 
   function page(response, pathname) {

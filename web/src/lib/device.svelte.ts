@@ -8,7 +8,7 @@ import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, byName, mergeReadi
 import { firstRange, isAbort, isNotFound, loadSeries } from './history';
 import type { Range } from './history';
 import { newerCommand } from './model';
-import type { Command, Device, Latest, PresenceEvent, Reading, TelemetryEvent } from './model';
+import type { Command, Device, DeviceState, Latest, PresenceEvent, Reading, TelemetryEvent } from './model';
 import { SeriesBuffer } from './series';
 
 const SHOWN_COMMANDS = 20;
@@ -18,6 +18,7 @@ export class DeviceView {
   latest = $state.raw<Record<string, Latest>>({});
   commands = $state.raw<readonly Command[]>([]);
   commandsLoaded = $state(false);
+  state = $state.raw<DeviceState | undefined>();
   missing = $state(false);
   failure = $state.raw<unknown>();
   /** Numeric fields the series has; a new array only when one appears. */
@@ -36,6 +37,7 @@ export class DeviceView {
   #loadingSeries = false;
   #redraw = new Batch(() => this.#flush());
   #refresh = new Batch(() => void this.#loadAll(), 2_000);
+  #restate = new Batch(() => void this.#loadState(), 500);
   #fallback: ReturnType<typeof setTimeout> | undefined;
   #abort = new AbortController();
   #seriesAbort = new AbortController();
@@ -43,7 +45,7 @@ export class DeviceView {
   constructor(readonly id: string) {}
 
   start(): void {
-    this.feed.start(`/api/v1/live?device=${encodeURIComponent(this.id)}&kind=telemetry,presence,command`, {
+    this.feed.start(`/api/v1/live?device=${encodeURIComponent(this.id)}&kind=telemetry,presence,command,state`, {
       opened: () => {
         clearTimeout(this.#fallback);
         this.#refresh.request();
@@ -51,6 +53,7 @@ export class DeviceView {
       telemetry: (event) => this.#telemetry(event),
       presence: (event) => this.#presence(event),
       command: (command) => this.putCommand(command),
+      state: (state) => this.#stateEvent(state),
     });
     this.#fallback = setTimeout(() => this.#refresh.request(), STREAM_GRACE_MS);
   }
@@ -60,6 +63,7 @@ export class DeviceView {
     this.feed.stop();
     this.#redraw.cancel();
     this.#refresh.cancel();
+    this.#restate.cancel();
     this.#abort.abort();
     this.#seriesAbort.abort();
   }
@@ -82,11 +86,30 @@ export class DeviceView {
     this.commands = [best, ...others].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, SHOWN_COMMANDS);
   }
 
+  /** The newer of two states; answers and events come in any order. */
+  putState(state: DeviceState): void {
+    if (state.device === this.id && state.version >= (this.state?.version ?? 0)) this.state = state;
+  }
+
+  /** An event bears no times: they are read once it is quiet. */
+  #stateEvent(state: DeviceState): void {
+    if (state.device === this.id) this.#restate.request();
+  }
+
+  async #loadState(): Promise<void> {
+    try {
+      this.putState(await api.state(this.id, this.#abort.signal));
+    } catch (error) {
+      if (!isAbort(error) && !isNotFound(error)) this.failure = error;
+    }
+  }
+
   async #loadAll(): Promise<void> {
     this.#abort.abort();
     const abort = (this.#abort = new AbortController());
     const askedAt = performance.now();
     void this.#loadSeries(this.series.length === 0);
+    void this.#loadState();
     try {
       const [device, latest, commands] = await Promise.all([
         api.device(this.id, abort.signal),

@@ -12,7 +12,7 @@ export class Feed {
   missed = $state(0);
   #stream: LiveStream | undefined;
 
-  start(path: string, handlers: Pick<LiveHandlers, 'opened' | 'telemetry' | 'presence' | 'command'>): void {
+  start(path: string, handlers: Pick<LiveHandlers, 'opened' | 'telemetry' | 'presence' | 'command' | 'state'>): void {
     this.stop();
     this.missed = 0;
     this.heardAt = undefined;
@@ -27,6 +27,7 @@ export class Feed {
       telemetry: heard(handlers.telemetry),
       presence: heard(handlers.presence),
       command: heard(handlers.command),
+      state: heard(handlers.state),
       missed: (count) => {
         this.missed += count;
         handlers.opened(); // what was left out must be read again

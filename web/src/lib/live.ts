@@ -1,6 +1,6 @@
 // The live stream: connects, says what it hears, notices silence, and connects again by itself.
 import { SseParser } from './sse';
-import type { Command, PresenceEvent, TelemetryEvent } from './model';
+import type { Command, DeviceState, PresenceEvent, TelemetryEvent } from './model';
 
 /** connecting: never been live yet · stale: open, but silent for longer than the hub's comments allow. */
 export type LiveStatus = 'connecting' | 'live' | 'stale' | 'reconnecting' | 'stopped';
@@ -11,6 +11,7 @@ export interface LiveHandlers {
   telemetry?: (event: TelemetryEvent) => void;
   presence?: (event: PresenceEvent) => void;
   command?: (command: Command) => void;
+  state?: (state: DeviceState) => void;
   /** The hub left out that many events for this reader, which was too slow. */
   missed?: (count: number) => void;
   status: (status: LiveStatus) => void;
@@ -134,6 +135,7 @@ export class LiveStream {
     if (type === 'telemetry') this.handlers.telemetry?.(value as TelemetryEvent);
     else if (type === 'presence') this.handlers.presence?.(value as PresenceEvent);
     else if (type === 'command') this.handlers.command?.(value as Command);
+    else if (type === 'state') this.handlers.state?.(value as DeviceState);
     else if (type === 'missed') this.handlers.missed?.(Number((value as { count?: unknown }).count) || 0);
   }
 

@@ -125,6 +125,17 @@ export interface Me {
   role: string;
 }
 
+/** What operators desire of a device and what it reported; its documents are objects. */
+export interface DeviceState {
+  device: string;
+  version: number;
+  desired: Record<string, unknown>;
+  reported: Record<string, unknown>;
+  delta: Record<string, unknown>;
+  metadata?: { desired: Record<string, unknown>; reported: Record<string, unknown> }; // only when it was asked for
+  desired_by?: string;
+}
+
 // What the live stream carries.
 export interface TelemetryEvent {
   device: string;

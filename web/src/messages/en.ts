@@ -130,6 +130,21 @@ export const en = {
     summary: (field: string, points: number, min: string, max: string, last: string) =>
       `${field}: ${points} points, from ${min} to ${max}, last ${last}`,
   },
+  state: {
+    title: 'State',
+    none: 'Nothing is desired of the device, and it has reported nothing.',
+    member: 'Member',
+    desired: 'Desired',
+    reported: 'Reported',
+    value: 'Desired value',
+    waiting: (n: number) => (n === 1 ? 'One member is not yet as desired.' : `${n} members are not yet as desired.`),
+    settled: 'The device is as desired.',
+    change: 'Change what is desired',
+    hint: 'A number, true, false, text or JSON; empty removes. A dot goes into an object: net.dns.',
+    nameMissing: 'Enter the member’s name, for example interval.',
+    failed: 'The change was not made:',
+    set: 'Set',
+  },
   command: {
     title: 'Send a command',
     method: 'Method',
