@@ -69,6 +69,9 @@ func TestBrokerSendsAtLeastOnceCommandsWithinTheDevicesWindow(t *testing.T) {
 			t.Fatal(err)
 		}
 		pk := r.want(packets.Publish)
+		if pk.Properties.ResponseTopic != "devices/sensor-1/response" || string(pk.Properties.CorrelationData) != "A" {
+			t.Errorf("response topic %q, correlation %q", pk.Properties.ResponseTopic, pk.Properties.CorrelationData)
+		}
 		if pk.FixedHeader.Qos != 1 || pk.Properties.MessageExpiryInterval != 90 {
 			t.Errorf("command with %+v and expiry %d s, want QoS 1 and 90 s", pk.FixedHeader, pk.Properties.MessageExpiryInterval)
 		}
@@ -93,6 +96,23 @@ func TestBrokerSendsAtLeastOnceCommandsWithinTheDevicesWindow(t *testing.T) {
 		t.Fatalf("after an acknowledgement: %v", err)
 	}
 	r.want(packets.Publish)
+
+	// One that has ended holds no place, though it is never acknowledged.
+	if err := h.send("sensor-1", cmd); err == nil {
+		t.Fatal("a third unacknowledged command")
+	}
+	session, _ := h.sessions.Online("sensor-1")
+	h.sessions.Ended("sensor-1", session, "another")
+	if err := h.send("sensor-1", cmd); err == nil {
+		t.Fatal("the end of another command made room")
+	}
+	h.sessions.Ended("sensor-1", session, cmd.ID)
+	for range 2 {
+		if err := h.send("sensor-1", cmd); err != nil {
+			t.Fatalf("after the command's end: %v", err)
+		}
+		r.want(packets.Publish)
+	}
 
 	// The session outlives the connection, with its subscriptions; commands in flight are the ledger's to send again.
 	_ = r.conn.Close()

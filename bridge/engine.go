@@ -58,4 +58,7 @@ type publication struct {
 	expiry      time.Duration
 	identifiers []int
 	state       bool // a desired state, and no command
+
+	response    string // topic for the answer to a command; MQTT 5 tells the device
+	correlation []byte // the command's id, beside the one in the payload
 }

@@ -3,6 +3,8 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"telemetryhub/wire"
@@ -32,7 +34,7 @@ type link struct {
 	queue    []publication
 	writing  bool
 	ended    bool
-	inflight map[uint16]bool // packet ids
+	inflight map[uint16]string // ids of commands, by packet id
 	lastID   uint16
 	desired  desired
 	shutting bool
@@ -76,12 +78,13 @@ func (l *link) send(cmd wire.Command) error {
 	if err != nil {
 		return err
 	}
+	out.response, out.correlation = joinTopic(ownPrefix, l.client.device, subjectResponse), []byte(cmd.ID)
 	_, window, expiry := l.peer.limits()
 	if cmd.AtLeastOnce && qos > 0 {
 		if len(l.inflight) >= min(window, commandInflight) {
 			return errInflight
 		}
-		out.qos, out.packetID = 1, l.newID()
+		out.qos, out.packetID = 1, l.newID(cmd.ID)
 		if expiry {
 			out.expiry = cmd.TTL
 		}
@@ -141,16 +144,27 @@ func (l *link) startWriting() {
 }
 
 // newID needs mu. There are far fewer ids in use than ids.
-func (l *link) newID() uint16 {
+func (l *link) newID(command string) uint16 {
 	if l.inflight == nil {
-		l.inflight = map[uint16]bool{}
+		l.inflight = map[uint16]string{}
 	}
 	for {
-		if l.lastID++; l.lastID != 0 && !l.inflight[l.lastID] {
-			l.inflight[l.lastID] = true
+		l.lastID++
+		if _, used := l.inflight[l.lastID]; l.lastID != 0 && !used {
+			l.inflight[l.lastID] = command
 			return l.lastID
 		}
 	}
+}
+
+// Ended lets a command go that has its outcome: what was not yet written of it never is, and it holds no place among
+// those that were not acknowledged. A device that answers a command and acknowledges it later, or never, is not made to
+// wait for the next one.
+func (l *link) Ended(command string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = slices.DeleteFunc(l.queue, func(out publication) bool { return out.qos == 1 && l.inflight[out.packetID] == command })
+	maps.DeleteFunc(l.inflight, func(_ uint16, id string) bool { return id == command })
 }
 
 func (l *link) acknowledged(packetID uint16) {

@@ -144,6 +144,7 @@ func (p *mochiPeer) write(out publication) error {
 		TopicName:   out.topic, Payload: out.payload, PacketID: out.packetID,
 	}
 	pk.Properties.SubscriptionIdentifier = out.identifiers
+	pk.Properties.ResponseTopic, pk.Properties.CorrelationData = out.response, out.correlation // written in MQTT 5 only
 	if out.expiry > 0 {
 		pk.Properties.MessageExpiryInterval = uint32(min(max(1, math.Ceil(out.expiry.Seconds())), math.MaxUint32))
 	}

@@ -91,7 +91,7 @@ func (l *link) takeDesired() (out publication, ok bool) {
 		return out, false
 	}
 	if qos > 0 {
-		out.qos, out.packetID = 1, l.newID()
+		out.qos, out.packetID = 1, l.newID("")
 		l.desired.packetID = out.packetID
 	}
 	return out, true

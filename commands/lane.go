@@ -30,6 +30,13 @@ type lane struct {
 	handing  bool     // somebody gives commands to the Router
 	failures int      // refusals in a row
 	pause    time.Time
+	over     []over // of which the Router is still to be told
+}
+
+// over is a command that was sent at least once and has ended.
+type over struct {
+	session uint64
+	id      string
 }
 
 // lane returns the device's, and makes it where there is none. Called with mu.
@@ -62,15 +69,30 @@ func (s *Service) wakeLanes() {
 		l := s.roused[0]
 		s.roused = s.roused[1:]
 		l.roused = false
+		s.tellOver(l)
 		s.advance(l, time.Now())
 		s.dispatch(l)
 		s.sweepLane(l)
 	}
 }
 
+// tellOver tells the Router what has ended. Called with mu, which it leaves meanwhile.
+func (s *Service) tellOver(l *lane) {
+	gone := l.over
+	l.over = nil
+	if len(gone) == 0 {
+		return
+	}
+	s.mu.Unlock()
+	for _, o := range gone {
+		s.router.Ended(l.device, o.session, o.id)
+	}
+	s.mu.Lock()
+}
+
 // sweepLane forgets a lane that nothing is known of. Called with mu.
 func (s *Service) sweepLane(l *lane) {
-	if l.session == 0 && len(l.waiting)+len(l.out) == 0 && !l.handing && s.lanes[l.device] == l {
+	if l.session == 0 && len(l.waiting)+len(l.out)+len(l.over) == 0 && !l.handing && s.lanes[l.device] == l {
 		delete(s.lanes, l.device)
 	}
 }

@@ -93,6 +93,7 @@ type router struct {
 	fail      error
 	sent      chan sending
 	cancelled chan string        // ids that a device was asked to give up
+	over      []string           // what it was told has ended
 	before    func(wire.Command) // called before a command is taken
 }
 
@@ -159,6 +160,12 @@ func (r *router) refuse(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fail = err
+}
+
+func (r *router) Ended(_ string, _ uint64, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = append(r.over, id)
 }
 
 func (r *router) Cancel(device string, session uint64, id string) error {

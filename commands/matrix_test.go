@@ -52,6 +52,8 @@ func (p *process) Send(_ string, session uint64, cmd wire.Command) error {
 	return nil
 }
 
+func (p *process) Ended(string, uint64, string) {}
+
 func (p *process) Cancel(string, uint64, string) error { return errGone }
 
 // start starts the hub.

@@ -340,3 +340,22 @@ func TestRetryIsANewCommand(t *testing.T) {
 		}
 	})
 }
+
+// TestTheRouterIsToldOfTheEnd of what was sent at least once, and of nothing else.
+func TestTheRouterIsToldOfTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter()
+		r.connect("d1", 1)
+		s := openWith(t, newMemory(), r, commands.Config{Outstanding: 3})
+		once := send(t, s, commands.Request{})
+		answered, expired := send(t, s, commands.Request{Delivery: commands.AtLeastOnce}), send(t, s, commands.Request{Delivery: commands.AtLeastOnce, Expires: time.Minute})
+		s.Answered("d1", 1, result(once.ID, `1`))
+		s.Answered("d1", 1, result(answered.ID, `1`))
+		time.Sleep(2 * time.Minute)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if fmt.Sprint(r.over) != fmt.Sprint([]string{answered.ID, expired.ID}) {
+			t.Errorf("told of %v, want %s, %s", r.over, answered.ID, expired.ID)
+		}
+	})
+}

@@ -136,6 +136,19 @@ func (s *Sessions) Cancel(device string, session uint64, id string) error {
 	return n.Link.Cancel(id)
 }
 
+// Ended tells the link of that session that a command has its outcome, where the link keeps what it was given.
+func (s *Sessions) Ended(device string, session uint64, id string) {
+	s.mu.RLock()
+	n, ok := s.byDevice[device]
+	s.mu.RUnlock()
+	if !ok || n.id != session {
+		return
+	}
+	if keeper, ok := n.Link.(interface{ Ended(id string) }); ok {
+		keeper.Ended(id)
+	}
+}
+
 // Kick ends the device's session and reports whether it had one.
 func (s *Sessions) Kick(device string, code int, reason string) bool {
 	s.mu.RLock()

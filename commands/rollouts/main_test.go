@@ -126,6 +126,9 @@ func (f *fleet) Online(id string) bool {
 // router is the fleet as the ledger sees it.
 type router struct{ *fleet }
 
+// Ended implements commands.Router.
+func (r router) Ended(string, uint64, string) {}
+
 // Cancel implements commands.Router.
 func (r router) Cancel(string, uint64, string) error { return nil }
 
