@@ -38,6 +38,18 @@ type verdict struct {
 	AckMs       struct {
 		P50, P99, Max float64
 	} `json:"ack_ms"`
+	Commands struct {
+		Verified *ledgerVerdict `json:"verified"`
+	} `json:"commands"`
+}
+
+// ledgerVerdict is what came of holding the hub's ledger of commands against the devices' journals.
+type ledgerVerdict struct {
+	Ledger   uint64 `json:"ledger"`
+	Executed uint64 `json:"executed"`
+	Twice    uint64 `json:"twice"`
+	Open     uint64 `json:"open"`
+	Wrong    uint64 `json:"wrong"`
 }
 
 // sim is a running simulator.
