@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"telemetryhub/api/client"
@@ -41,7 +42,7 @@ func (e executions) of(id string) *execution {
 
 // reconciled is what comes of holding the ledger against the devices' journals.
 type reconciled struct {
-	Ledger   uint64   `json:"ledger"`   // commands that the ledger has of this run and its devices
+	Ledger   uint64   `json:"ledger"`   // commands that the ledger has of these devices, made in this run or sent in it
 	Executed uint64   `json:"executed"` // that a device carried out
 	Twice    uint64   `json:"twice"`    // carried out more than once, which at-least-once allows
 	Open     uint64   `json:"open"`     // without an outcome yet
@@ -92,15 +93,31 @@ func (f *fleet) reconcile(ctx context.Context, began time.Time) (reconciled, err
 		ours[c.Device].compare(&r, c)
 	}
 	for _, d := range f.devices {
-		d.mu.Lock()
-		for id, x := range d.commands.executions {
-			if !known[id] {
-				r.wrong("%s: the device got command %s %d times, and the ledger does not have it", d.id, id, x.received)
+		for _, id := range d.strangers(known) { // made before the run, and queued; or of no ledger
+			c, err := patiently(ctx, func() (client.Command, error) { return f.api.Command(ctx, id) })
+			switch {
+			case client.IsStatus(err, http.StatusNotFound):
+				r.wrong("%s: the device got command %s, and the ledger does not have it", d.id, id)
+			case err != nil:
+				return r, fmt.Errorf("read command %s: %w", id, err)
+			default:
+				d.compare(&r, c)
 			}
 		}
-		d.mu.Unlock()
 	}
 	return r, nil
+}
+
+// strangers are the commands of the device's journal that are not among the known.
+func (d *device) strangers(known map[string]bool) (ids []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id := range d.commands.executions {
+		if !known[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // compare holds one command against the device's journal.
