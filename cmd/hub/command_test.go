@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/gorilla/websocket"
 )
 
 // background runs the simulator beside the test until its end.
@@ -183,4 +185,64 @@ func TestWhenADeviceDoesNotAnswerNobodySaysDone(t *testing.T) {
 	if said := <-lost; !strings.Contains(said, "unknown") || !strings.HasSuffix(said, "4") {
 		t.Errorf("connection lost: %q, want unknown and status 4", said)
 	}
+}
+
+// TestNoMangledAnswerIsTakenForAnOutcome has a device answer with more than a frame may hold, for another command, and
+// with a frame that is cut in its middle.
+func TestNoMangledAnswerIsTakenForAnOutcome(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	token := h.newDevice("d")
+	ws := h.dial("d", token)
+	send(t, ws, `{"id":1,"method":"hello"}`)
+	receive(t, ws)
+	ask := func(timeout string) string {
+		t.Helper()
+		var sent struct{ ID, State string }
+		if status := h.call(http.MethodPost, "/api/v1/devices/d/commands", map[string]any{"method": "dump", "timeout": timeout}, &sent); status != 201 || sent.State != "sent" {
+			t.Fatalf("status %d, %+v", status, sent)
+		}
+		if f := receive(t, ws); string(f.ID) != `"`+sent.ID+`"` {
+			t.Fatalf("the device got %+v, want command %s", f, sent.ID)
+		}
+		return sent.ID
+	}
+	wantUnknown := func(id, cause string) {
+		t.Helper()
+		var c struct {
+			State   string
+			Result  json.RawMessage
+			History []struct{ Cause string }
+		}
+		until(t, "the outcome", func() bool {
+			h.call(http.MethodGet, "/api/v1/commands/"+id, nil, &c)
+			return c.State != "sent"
+		})
+		if c.State != "unknown" || c.Result != nil || !strings.Contains(c.History[len(c.History)-1].Cause, cause) {
+			t.Errorf("%+v, want unknown: %s", c, cause)
+		}
+	}
+
+	id := ask("1s")
+	send(t, ws, `{"id":"`+id+`","result":"`+strings.Repeat("x", 10<<20)+`"}`)
+	if f := receive(t, ws); f.Method != "hub.notice" {
+		t.Errorf("an answer of 10 MB: %+v, want a notice", f)
+	}
+	wantUnknown(id, "no answer within 1s")
+
+	id = ask("1s")
+	send(t, ws, `{"id":"01J9ZK3V5T8Q2W4E6R8T0Y2U4I","result":1}`)
+	wantUnknown(id, "no answer within 1s")
+
+	id = ask("1m")
+	w, err := ws.NextWriter(websocket.TextMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(`{"id":"` + id + `","result":{"a":` + strings.Repeat("1", 8<<10))); err != nil { // more than gorilla keeps back
+		t.Fatal(err)
+	}
+	if err := ws.NetConn().Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantUnknown(id, "connection lost")
 }
