@@ -63,6 +63,7 @@ type batchWork struct {
 
 	reading wire.Reading // the one at hand
 	at      asideKey     // and its place
+	nth     uint64       // entry of its envelope, from 0
 }
 
 // point is one line of a batch.
@@ -248,7 +249,7 @@ func (w *writer) unpack(ctx, hard context.Context, data []byte, sequence uint64)
 	}
 	w.runs[env.run] = env.number
 	var e entry
-	for w.work.left == nil && env.next(&e) {
+	for w.work.nth = 0; w.work.left == nil && env.next(&e); w.work.nth++ {
 		w.entry(ctx, hard, &e, sequence)
 	}
 }
@@ -264,9 +265,6 @@ func (w *writer) entry(ctx, hard context.Context, e *entry, sequence uint64) {
 	if a == nil {
 		a = &account{device: string(e.device)}
 		w.accounts[a.device] = a
-	}
-	if e.kind == entryMissed {
-		w.work.at.reading++ // a place of its own
 	}
 	if a.asOf >= sequence {
 		if e.kind == entryReadings || e.kind == entryRetry {
@@ -355,14 +353,13 @@ func (w *writer) fit(ctx, hard context.Context, e *entry, r *wire.Reading) (mess
 	return message
 }
 
-// missedPlace sets the places of what is missing before an entry apart from those of readings.
+// missedPlace sets the places of what is missing before an entry, which count entries, apart from those of readings.
 const missedPlace = 1 << 40
 
 // missed counts readings that were acked and that no envelope before e has shown: they were in one that is damaged.
 func (w *writer) missed(a *account, e *entry, n uint64) {
 	w.log.Error("readings are lost to damage of the journal", "device", a.device, "count", n)
-	at := w.work.at
-	at.reading += missedPlace
+	at := asideKey{sequence: w.work.at.sequence, reading: missedPlace + w.work.nth}
 	a.batch.Received += n
 	a.batch.Quarantined += n
 	w.work.aside = append(w.work.aside, Quarantined{
