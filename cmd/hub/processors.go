@@ -1,6 +1,9 @@
 package main
 
-import "runtime"
+import (
+	"os"
+	"runtime"
+)
 
 // shareProcessors returns what ingest tells when devices that catch up begin, and cease, to wait behind live ones. Go gives
 // up a processor to the next goroutine after 10 ms, which is how long the embedded store works on a batch while live
@@ -9,10 +12,14 @@ import "runtime"
 // crowded, where live readings go first.
 func shareProcessors() func(crowded bool) {
 	processors := runtime.GOMAXPROCS(0)
+	chosen := os.Getenv("GOMAXPROCS") != "" // by an operator: then Go follows no cgroup either
 	return func(crowded bool) {
-		if crowded {
+		switch {
+		case crowded:
 			runtime.GOMAXPROCS(2 * processors)
-		} else {
+		case chosen:
+			runtime.GOMAXPROCS(processors)
+		default:
 			runtime.SetDefaultGOMAXPROCS()
 		}
 	}
