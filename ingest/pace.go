@@ -10,12 +10,13 @@ import (
 // The hub sets the pace: a device that brings much at once, as its backlog after an outage, goes behind those that send
 // what they have just measured. Which is which shows by what they do; clocks and times are not asked.
 //
-//   - A device catches up when it brings more although paceAllowance bytes of its are not durable yet, and from then on
+//   - A device catches up when it brings more although paceAllowance bytes of its are not durable yet, or within
+//     paceMemory envelopes of turnBytes in one, as who waits for each ack and brings much at once. It does from then on
 //     until it has not done so, nor had a turn, for paceMemory envelopes.
 //   - A device is live when it brings something, does not catch up, and all that it brought before is durable.
 //   - While a device was live within paceMemory envelopes, those that catch up take turns, in the order in which they asked.
-//     A turn is turnBytes in one envelope. There are as many turns in an envelope as half the processors can work off
-//     while it is synced.
+//     A turn is turnBytes in one envelope, or one larger frame. There are as many turns in an envelope as half the
+//     processors can work off while it is synced.
 //   - While nobody is live nobody waits for turns: the envelope's room is the only bound.
 //   - Devices that do not catch up find some room beyond that in each envelope.
 //
@@ -91,12 +92,17 @@ func (d *arrivalPace) pending(durable uint64) int {
 	return 0
 }
 
+// broughtMuch reports whether the device put a turn's worth into one envelope, not long before gen.
+func (d *arrivalPace) broughtMuch(gen uint64) bool {
+	return d.bytes >= turnBytes && gen-d.gen < paceMemory
+}
+
 // admit returns when the device may put a frame into the open envelope, and the bytes at which that is full for it. It
 // needs j.mu, and lets go of it while it waits.
 func (j *journal) admit(ctx context.Context, a *arrival) (room int, err error) {
 	p, d, gen := &j.pace, &a.pace, j.open.gen
 	pending := d.pending(j.durable)
-	if pending >= paceAllowance {
+	if pending >= paceAllowance || d.broughtMuch(gen) {
 		d.catchesUntil = gen + paceMemory
 	}
 	if gen >= d.catchesUntil {

@@ -288,3 +288,74 @@ func TestATurnAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a frame that takes a turn", n)
 	}
 }
+
+// bringOneByOne appends large frames of the device, each when the one before is durable, until ctx ends.
+func (j *pacedJournal) bringOneByOne(ctx context.Context, device string, frame *wire.Telemetry) error {
+	forget := context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.changed.Broadcast()
+	})
+	defer forget()
+	for {
+		gen, err := j.append(ctx, device, frame, received, nobody{})
+		if err != nil {
+			return err
+		}
+		j.mu.Lock()
+		for j.durable < gen && ctx.Err() == nil {
+			j.changed.Wait()
+		}
+		j.mu.Unlock()
+	}
+}
+
+// TestLargeFramesAreABacklogToo floods the journal from 50 devices that wait for each ack, but bring some 40 KB at once.
+func TestLargeFramesAreABacklogToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newPacedJournal(t)
+		one := telemetry(t, fourFields)
+		for range 2 {
+			if _, err := j.append(t.Context(), "live", one, received, nobody{}); err != nil {
+				t.Fatal(err)
+			}
+			j.commit()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer cancel()
+		for i := range 50 {
+			frame := framed(t, 400)
+			all.Go(func() { _ = j.bringOneByOne(ctx, fmt.Sprintf("flood-%d", i), frame) })
+		}
+		synctest.Wait()
+		for range 2 * 50 { // they are not known at first
+			j.commit()
+			synctest.Wait()
+		}
+		backlog := 0
+		for range 200 {
+			var appended atomic.Bool
+			go func() {
+				if _, err := j.append(t.Context(), "live", one, received, nobody{}); err == nil {
+					appended.Store(true)
+				}
+			}()
+			synctest.Wait()
+			if !appended.Load() {
+				t.Fatal("a live reading waits")
+			}
+			size := len(j.open.envelope)
+			seen := j.commit()
+			if seen["live"] != 1 || len(seen) > 2 {
+				t.Fatalf("%d devices in an envelope of %d bytes", len(seen), size)
+			}
+			backlog += len(seen) - 1
+			synctest.Wait()
+		}
+		if backlog < 190 {
+			t.Errorf("the backlog had %d turns in 200 envelopes", backlog)
+		}
+	})
+}
