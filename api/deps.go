@@ -139,7 +139,7 @@ type Readiness interface {
 }
 
 // Feed delivers what happens from now on. It never waits for its reader: what does not fit into its buffer is counted.
-// devices.PresenceFeed is one.
+// feed.Feed is one.
 type Feed[T any] interface {
 	C() <-chan T
 	Missed() uint64 // how many were lost since it was last asked

@@ -5,6 +5,7 @@ import (
 	"telemetryhub/auth"
 	"telemetryhub/commands"
 	"telemetryhub/devices"
+	"telemetryhub/feed"
 )
 
 // The interfaces are those of the real parts.
@@ -13,6 +14,6 @@ var (
 	_ api.Registry                     = (*devices.Registry)(nil)
 	_ api.Sessions                     = (*devices.Sessions)(nil)
 	_ api.Commands                     = (*commands.Service)(nil)
-	_ api.Feed[devices.PresenceChange] = (*devices.PresenceFeed)(nil)
-	_ api.Feed[commands.Command]       = (*commands.Feed)(nil)
+	_ api.Feed[devices.PresenceChange] = (*feed.Feed[devices.PresenceChange])(nil)
+	_ api.Feed[commands.Command]       = (*feed.Feed[commands.Command])(nil)
 )

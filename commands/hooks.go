@@ -121,7 +121,7 @@ func (s *Service) Progressed(device string, session uint64, p wire.Progress) {
 	}
 	if e.shown { // the same state, only further on: told, not written
 		e.view.Progress = e.next.Progress
-		s.feeds.publish(e.view)
+		s.feeds.Publish(e.view)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"telemetryhub/commands"
+	"telemetryhub/feed"
 	"telemetryhub/wire"
 )
 
@@ -233,7 +234,7 @@ func fault(id string, code int, message string) wire.Answer {
 }
 
 // next takes the next change of a feed.
-func next(t *testing.T, f *commands.Feed) commands.Command {
+func next(t *testing.T, f *feed.Feed[commands.Command]) commands.Command {
 	t.Helper()
 	select {
 	case c := <-f.C():

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"telemetryhub/feed"
 	"telemetryhub/wire"
 )
 
@@ -68,7 +69,7 @@ type Service struct {
 	cfg    Config
 	log    *slog.Logger
 	ids    ids
-	feeds  feeds
+	feeds  feed.Feeds[Command]
 
 	mu      sync.Mutex
 	mirror  mirror
@@ -162,7 +163,7 @@ func (s *Service) Close(ctx context.Context) error {
 		<-done
 	}
 	s.cancel()
-	s.feeds.close()
+	s.feeds.Close()
 	if unsaved := s.Stats().Unsaved; unsaved > 0 {
 		return fmt.Errorf("commands: close: %d changes could not be written; after the next start these commands are unknown", unsaved)
 	}

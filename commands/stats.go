@@ -75,7 +75,7 @@ func (t *tallied) histogram() Histogram {
 
 // Stats returns the gauges and counters.
 func (s *Service) Stats() Stats {
-	missed := s.feeds.missed()
+	missed := s.feeds.Lost()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats

@@ -194,7 +194,7 @@ func (s *Service) show(e *entry, stored Command) {
 	case wasFinal:
 		s.tallied.late++
 	}
-	s.feeds.publish(e.view)
+	s.feeds.Publish(e.view)
 }
 
 // notWritten arranges the next try: later with jitter, or at once when the hub stops. Called with mu.

@@ -58,13 +58,7 @@ func (s *Session) presence() Presence {
 func (s *Sessions) change(device string, p Presence) {
 	s.version++
 	s.dirty[device] = true
-	for f := range s.feeds {
-		select {
-		case f.c <- PresenceChange{Device: device, Version: s.version, Presence: p}:
-		default:
-			f.missed.Add(1)
-		}
-	}
+	s.feeds.Publish(PresenceChange{Device: device, Version: s.version, Presence: p})
 }
 
 // Presence is written in shards, some seconds of changes at a time: a durable write per connection would make a herd

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"telemetryhub/devices"
+	"telemetryhub/feed"
 )
 
 // keep lets s write its presence to kv until the returned function is called.
@@ -206,7 +207,7 @@ func TestPresenceFeed(t *testing.T) {
 	wantLines(t, drain(slow))
 }
 
-func drain(f *devices.PresenceFeed) (lines []string) {
+func drain(f *feed.Feed[devices.PresenceChange]) (lines []string) {
 	for {
 		select {
 		case c := <-f.C():

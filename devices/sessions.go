@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"telemetryhub/feed"
 	"telemetryhub/wire"
 )
 
@@ -30,14 +31,14 @@ type Sessions struct {
 	units    map[string]map[string]string // of devices, by field; one that is there is not changed but replaced
 	dirty    map[string]bool              // devices whose presence is not yet written
 	version  uint64                       // of the last presence change
-	feeds    map[*PresenceFeed]bool
+	feeds    feed.Feeds[PresenceChange]
 }
 
 // NewSessions returns an empty Sessions. Bind must be called before the first Attach.
 func NewSessions(log *slog.Logger) *Sessions {
 	return &Sessions{
 		log:      log,
-		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{}, feeds: map[*PresenceFeed]bool{},
+		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{},
 		// Larger than every id of an earlier run, and far below 2^53.
 		lastID: uint64(time.Now().UnixMilli()) * 1000,
 	}

@@ -26,9 +26,10 @@ func partImports() map[string][]string {
 		"backbone":       {},
 		"catalogue":      {},
 		"acts":           {"backbone"},
+		"feed":           {},
 		"web":            {},
-		"devices":        {"wire", "auth"},
-		"commands":       {"wire"},
+		"devices":        {"wire", "auth", "feed"},
+		"commands":       {"wire", "feed"},
 		"store":          {"wire"},
 		"ingest":         {"backbone", "wire"},
 		"bridge":         {"devices", "commands", "wire"},
@@ -182,7 +183,7 @@ func longestPrefix(name string, table map[string][]string) (string, bool) {
 func TestImportEdgesFail(t *testing.T) {
 	for _, test := range []struct{ folder, imported, want string }{
 		{"wire", "telemetryhub/auth", "wire may import of ours only []"},
-		{"devices", "telemetryhub/ingest", "devices may import of ours only [wire auth]"},
+		{"devices", "telemetryhub/ingest", "devices may import of ours only [wire auth feed]"},
 		{"ingest", "telemetryhub/devices", "ingest may import of ours only [backbone wire]"},
 		{"api", "telemetryhub/api/client", "api may import of ours only"},
 		{"api/client", "telemetryhub/api", "api/client may import of ours only []"},

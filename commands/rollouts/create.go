@@ -152,7 +152,7 @@ func (s *Service) Create(ctx context.Context, req Request) (Rollout, error) {
 	}
 	s.log.Info("rollout begun", "rollout", r.plan.ID, "method", r.plan.Method, "devices", len(devices), "to", clip(r.plan.To.String()), "actor", r.plan.Actor)
 	view := r.view()
-	s.feeds.publish(view)
+	s.feeds.Publish(view)
 	return view, nil
 }
 

@@ -197,6 +197,6 @@ func (s *Service) mend(r *rollout) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.head.Counts = mended.Counts
-	s.feeds.publish(r.view())
+	s.feeds.Publish(r.view())
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"telemetryhub/commands"
+	"telemetryhub/feed"
 )
 
 // counts is how many devices have each outcome.
@@ -159,7 +160,7 @@ func (s *Service) takeOlder(r *rollout, i int, c commands.Command) {
 }
 
 // listen takes the ledger's changes.
-func (s *Service) listen(changes *commands.Feed) {
+func (s *Service) listen(changes *feed.Feed[commands.Command]) {
 	defer changes.Close()
 	for {
 		select {

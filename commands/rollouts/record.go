@@ -166,7 +166,7 @@ func (s *Service) save(r *rollout, u unwritten) bool {
 	}
 	close(l.tried)
 	l.tried = make(chan struct{})
-	s.feeds.publish(r.view())
+	s.feeds.Publish(r.view())
 	return err == nil
 }
 

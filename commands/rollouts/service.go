@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"telemetryhub/commands"
+	"telemetryhub/feed"
 )
 
 // Fixed bounds.
@@ -96,7 +97,7 @@ type Service struct {
 	fleet  Fleet
 	cfg    Config
 	log    *slog.Logger
-	feeds  feeds
+	feeds  feed.Feeds[Rollout]
 
 	making  sync.Mutex      // held by Create: one at a time
 	damaged map[string]bool // rollouts whose records could not be read; fixed after load
@@ -178,7 +179,7 @@ func (s *Service) Close(ctx context.Context) error {
 	}
 	s.end() // ends what is still on its way to the ledger or the bucket
 	<-done
-	s.feeds.close()
+	s.feeds.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.byID {
@@ -191,7 +192,7 @@ func (s *Service) Close(ctx context.Context) error {
 
 // Stats returns the gauges and counters.
 func (s *Service) Stats() Stats {
-	missed := s.feeds.missed()
+	missed := s.feeds.Lost()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats

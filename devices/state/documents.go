@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"telemetryhub/feed"
 	"telemetryhub/wire"
 )
 
@@ -41,7 +42,7 @@ type Documents struct {
 	cfg      Config
 	log      *slog.Logger
 	metrics  *metrics
-	feeds    feeds
+	feeds    feed.Feeds[Update]
 	watcher  jetstream.KeyWatcher
 
 	mu       sync.Mutex
@@ -159,7 +160,7 @@ func (s *Documents) keep(r record, revision uint64) {
 		return
 	}
 	view := r.view()
-	s.feeds.publish(Update{
+	s.feeds.Publish(Update{
 		Document: view, DesiredChanged: r.Desired.Version > before.Desired.Version, ReportedChanged: r.Reported.Version > before.Reported.Version,
 	})
 	if r.Desired.Version > before.Desired.Version {
