@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -80,6 +81,36 @@ func TestWhatNATSDoesNotGiveIsTold(t *testing.T) {
 		if got := h.writer.unreadable(t.Context(), uint64(after)); got != want {
 			t.Errorf("behind %d: unreadable %v, want %v", after, got, want)
 		}
+	}
+}
+
+// Damage may leave a journal that ends with many numbers of no envelope: the writer is behind none of them.
+func TestNumbersWithoutEnvelopesAreNoBacklog(t *testing.T) {
+	dir, store := t.TempDir(), &memoryStore{}
+	store.answers(away)
+	bus := openBus(t, backbone.Config{Dir: dir})
+	h := openHubOn(t, bus, testConfig(), store)
+	h.send("a", numbered("b", 1))
+	h.stopped = true
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_ = h.Stop(ended) // the store is away
+	journal := journalStream(t, bus)
+	const numbers = 40
+	for range numbers {
+		ack, err := bus.JetStream().Publish(t.Context(), backbone.JournalSubject, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := journal.SecureDeleteMsg(t.Context(), ack.Sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h = openHubOn(t, bus, testConfig(), &memoryStore{})
+	h.settled("a", 1)
+	eventually(t, "nothing waits", func() bool { return h.Status().Backlog == 0 })
+	if got := h.settled("a", 1); got.Stored != 1 {
+		t.Errorf("counts %+v", got)
 	}
 }
 

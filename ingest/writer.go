@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -175,6 +176,22 @@ func (w *writer) unreadable(ctx context.Context, after uint64) bool {
 	return answered || errors.Is(err, jetstream.ErrMsgNotFound)
 }
 
+// passOver returns the last of the numbers from sequence on that are of no envelope by what NATS says, or sequence: where damage
+// was erased at the journal's end there may be a thousand.
+func (w *writer) passOver(ctx context.Context, sequence uint64) uint64 {
+	info, err := w.journal.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		return sequence
+	}
+	none := info.State.Deleted
+	slices.Sort(none)
+	at, found := slices.BinarySearch(none, sequence)
+	for ; found && at+1 < len(none) && none[at+1] == sequence+1; at++ {
+		sequence++
+	}
+	return sequence
+}
+
 // batchBytes bounds the lines of one batch: long texts make few lines heavy, and InfluxDB 1.8 takes 25 MB at once.
 const batchBytes = 4 << 20
 
@@ -200,7 +217,7 @@ func (w *writer) gather(ctx, hard context.Context, messages jetstream.MessagesCo
 		cancel()
 		switch {
 		case errors.Is(err, context.DeadlineExceeded) && deadline.IsZero() && w.unreadable(ctx, w.work.last):
-			w.work.last++
+			w.work.last = w.passOver(ctx, w.work.last+1)
 			return errUnreadable
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			return nil
