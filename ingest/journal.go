@@ -67,6 +67,7 @@ type batch struct {
 	envelope []byte
 	marks    []mark
 	waiters  []wire.Waiter
+	retyped  bool // has a change of a type
 }
 
 func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int, feed *Feed, m *metrics, log *slog.Logger, last uint64) (*journal, error) {
@@ -92,7 +93,7 @@ func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int,
 func (j *journal) reuse(b *batch, gen uint64) *batch {
 	clear(b.marks)
 	clear(b.waiters)
-	b.gen, b.marks, b.waiters = gen, b.marks[:0], b.waiters[:0]
+	b.gen, b.marks, b.waiters, b.retyped = gen, b.marks[:0], b.waiters[:0], false
 	b.envelope = appendHeader(b.envelope[:0], j.run, gen)
 	b.header = len(b.envelope)
 	return b

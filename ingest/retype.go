@@ -100,10 +100,9 @@ func (e *entry) retyping(s *source) {
 	e.retype.as, e.retype.by = s.text(), s.text()
 }
 
-// retyping is the changes of types that operators wait for. One at a time is let into the journal, so that no envelope
-// has two.
+// retyping is the changes of types that operators wait for.
 type retyping struct {
-	one chan struct{} // who has taken its element appends
+	one chan struct{} // who has put its element in appends
 
 	mu      sync.Mutex
 	waiting map[uint64]chan error
@@ -288,14 +287,29 @@ func (in *Ingest) retype(ctx context.Context, c *TypeChange) (applied bool, err 
 	}
 }
 
+// retype appends a change to an envelope that has none: the registry knows changes by their envelopes. One may have been
+// given up by who waited for it, and be in the open envelope still.
 func (j *journal) retype(ctx context.Context, id uint64, c *TypeChange, w wire.Waiter) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	forget := context.AfterFunc(ctx, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.changed.Broadcast()
+	})
+	defer forget()
+	for j.open.retyped && !j.stopping && ctx.Err() == nil {
+		j.changed.Wait()
+	}
+	if j.open.retyped && !j.stopping {
+		return ctx.Err()
+	}
 	b, err := j.take(ctx)
 	if err != nil {
 		return err
 	}
 	wasEmpty := b.empty()
+	b.retyped = true
 	b.envelope = appendRetype(b.envelope, id, c, time.Now().UnixMilli())
 	b.waiters = append(b.waiters, w)
 	if wasEmpty {

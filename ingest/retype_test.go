@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"telemetryhub/backbone"
 )
 
@@ -343,5 +345,43 @@ func TestARetryKeepsToTheBudgetOfNames(t *testing.T) {
 	h = openHub(t, dir, cfg, store)
 	if s := h.retry(aside[0].ID); s.Fate != FateStored {
 		t.Fatalf("retried within the raised budget: %+v", s)
+	}
+}
+
+// TestASecondChangeIsNotLostWhileTheJournalIsStuck: the one before was given up by who asked for it, and stands in an envelope all
+// the same; the two must not share it, for an envelope is a place of the journal.
+func TestASecondChangeIsNotLostWhileTheJournalIsStuck(t *testing.T) {
+	bus := openBus(t, backbone.Config{Dir: t.TempDir()})
+	over := &flakyBus{Backbone: bus}
+	free := make(chan struct{})
+	over.onPublish(func(_ context.Context, forward func() (*jetstream.PubAck, error)) (*jetstream.PubAck, error) {
+		select {
+		case <-free:
+			return forward()
+		default:
+			return nil, errFlaky
+		}
+	})
+	store := newShardStore()
+	h := openHubStoring(t, bus, over, testConfig(), store, store.memoryStore)
+	h.Refuse("a", "any") // the envelope on its way
+	c := TypeChange{Measurement: "telemetry", Field: "temp", Type: FloatField}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := h.SetType(short, c); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the first: %v", err)
+	}
+	c.Type = IntegerField
+	told := make(chan error, 1)
+	go func() {
+		set, err := h.SetType(t.Context(), c)
+		if err == nil && (set.State != TypeApplied || set.Field.Type != IntegerField) {
+			err = fmt.Errorf("it came to %+v", set)
+		}
+		told <- err
+	}()
+	time.AfterFunc(300*time.Millisecond, func() { close(free) })
+	if err := <-told; err != nil {
+		t.Error(err)
 	}
 }

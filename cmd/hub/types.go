@@ -103,7 +103,7 @@ func typesError(err error) error {
 	case errors.Is(err, ingest.ErrStopped):
 		return &api.UnavailableError{Message: "the hub is stopping", Err: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &api.UnavailableError{Message: "the journal takes nothing at present", Err: err}
+		return &api.UnavailableError{Message: "the journal takes nothing at present; the change may still be made once it does", Err: err}
 	}
 	return err
 }
