@@ -19,7 +19,7 @@
 //
 // Files in reading order: limits.go (ids, sizes), names.go (of fields and measurements), codes.go (errors and close
 // codes), dialect.go (the names of the dialects), cursor.go (walking checked JSON), cbor.go and cbornumbers.go
-// (rewriting CBOR), frame.go (what kind of frame it is), telemetry.go and values.go (readings), senml.go (packs),
-// message.go (hello, event, answers, progress), state.go (reported and desired state), encode.go and cborwrite.go (what the hub writes), waiter.go (who hears
-// of a commit).
+// (rewriting CBOR), frame.go (what kind of frame it is), telemetry.go and values.go (readings), senml.go (packs) and
+// senmlreadings.go (what they come to), message.go (hello, event, answers, progress), state.go (reported and desired
+// state), encode.go and cborwrite.go (what the hub writes), waiter.go (who hears of a commit).
 package wire
