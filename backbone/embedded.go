@@ -24,10 +24,12 @@ type embedded struct {
 	failed  chan struct{} // a store could not be written
 	fatal   chan error    // and only a new process helps
 
-	mu      sync.Mutex
+	mu      sync.Mutex // held while a server starts, which takes minutes where there is much to read
 	server  *server.Server
-	damage  Damage // that was found at all starts of this process
 	stopped bool
+
+	damageMu sync.Mutex
+	damage   Damage // that was found at all starts of this process
 
 	stop chan struct{}
 	done chan struct{}
@@ -94,6 +96,8 @@ func (e *embedded) mend() error {
 	if err != nil {
 		return fmt.Errorf("look for damage in the journal and the buckets: %w", err)
 	}
+	e.damageMu.Lock()
+	defer e.damageMu.Unlock()
 	for stream, n := range report.Restored {
 		e.damage.Restored[stream] += n
 	}
@@ -112,8 +116,8 @@ func (b *Backbone) Damage() Damage {
 	if b.server == nil {
 		return Damage{}
 	}
-	b.server.mu.Lock()
-	defer b.server.mu.Unlock()
+	b.server.damageMu.Lock()
+	defer b.server.damageMu.Unlock()
 	return Damage{Restored: maps.Clone(b.server.damage.Restored), Lost: maps.Clone(b.server.damage.Lost)}
 }
 
