@@ -118,8 +118,7 @@ func (s *Service) overdue(e *entry, now time.Time) {
 		e.due = c.Expires
 		s.rouse(l)
 	case e.repeats() && expired:
-		cause := fmt.Sprintf("not answered before it expired; sent %d times, it may have run", c.Attempt)
-		s.change(e, Change{State: Expired, Time: stamp(now), Cause: cause}, nil)
+		s.expireUnanswered(e, now)
 	case e.repeats() && l.session == 0:
 		e.due = c.Expires
 	case e.repeats():
@@ -128,6 +127,12 @@ func (s *Service) overdue(e *entry, now time.Time) {
 	default:
 		s.change(e, Change{State: Unknown, Time: stamp(now), Cause: unanswered(c)}, nil)
 	}
+}
+
+// expireUnanswered ends a command that was sent at least once. Called with mu.
+func (s *Service) expireUnanswered(e *entry, now time.Time) {
+	cause := fmt.Sprintf("not answered before it expired; sent %d times, it may have run", e.next.Attempt)
+	s.change(e, Change{State: Expired, Time: stamp(now), Cause: cause}, nil)
 }
 
 // unanswered says for how long a device was silent.

@@ -3,6 +3,8 @@ package commands
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"math"
+	"strings"
 	"sync"
 	"time"
 )
@@ -34,6 +36,24 @@ func (g *ids) next(now time.Time) string {
 		g.high++
 	}
 	return formatID(g.ms, g.high, g.low)
+}
+
+// follow makes the next ids come after that of a command that an earlier process made, also when the clock was set back
+// since.
+func (g *ids) follow(id string) {
+	var top, low uint64
+	for i := range len(id) {
+		digit := strings.IndexByte(idAlphabet, id[i])
+		if digit < 0 {
+			return // none of ours
+		}
+		top, low = top<<5|low>>59, low<<5|uint64(digit)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if ms, high := top>>16, uint16(top&math.MaxUint16); ms > g.ms || ms == g.ms && (high > g.high || high == g.high && low > g.low) {
+		g.ms, g.high, g.low = ms, high, low
+	}
 }
 
 // formatID writes the 128 bits as 26 characters of 5 bits, the first of 3.

@@ -64,6 +64,17 @@ func TestIDsAreOrderedAndUnique(t *testing.T) {
 		}
 		last = id
 	}
+	for range 1000 {
+		var later ids
+		later.follow(last)
+		later.follow("U" + last[1:]) // no id
+		later.follow(firstID(now))
+		id := later.next(now.Add(-time.Hour))
+		if want := g.next(now.Add(-time.Hour)); id != want {
+			t.Fatalf("after %s comes %s, want %s", last, id, want)
+		}
+		last = id
+	}
 	at := time.UnixMilli(1700000000000)
 	if id := new(ids).next(at); firstID(at) > id || firstID(at.Add(time.Millisecond)) <= id {
 		t.Errorf("firstID(%v) = %s does not stand before %s", at, firstID(at), id)

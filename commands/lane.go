@@ -169,6 +169,9 @@ func (s *Service) dispatch(l *lane) {
 		case e.departing && !now.Before(e.next.Expires):
 			s.expireUnsent(e, now, "not sent: it expired while it was recorded")
 			continue
+		case e.again && !now.Before(e.next.Expires): // its alarm is late, as on a machine that slept
+			s.expireUnanswered(e, now)
+			continue
 		case e.again:
 			step := Change{State: Sent, Time: stamp(now), Cause: fmt.Sprintf("sent again, attempt %d", e.next.Attempt+1)}
 			s.change(e, step, func(c *Command) { c.Session = l.session; c.Attempt++ })

@@ -52,6 +52,7 @@ func (s *Service) adopt(c Command, rev uint64) *entry {
 		close(e.settled)
 	} else {
 		s.count(e)
+		s.ids.follow(c.ID)
 		l := s.lane(c.Device)
 		if c.State.atDevice() {
 			l.out = insert(l.out, e)

@@ -104,7 +104,12 @@ func (s *Session) LearnClock(showed int64) {
 }
 
 // Ready says that the device can be sent commands.
-func (s *Session) Ready() { s.sessions.answers.SessionReady(s.Device, s.id) }
+func (s *Session) Ready() {
+	s.sessions.answers.SessionReady(s.Device, s.id)
+	if now, ok := s.sessions.Online(s.Device); !ok || now != s.id { // its end may have been told just before
+		s.sessions.answers.SessionEnded(s.Device, s.id)
+	}
+}
 
 // Answer passes on the device's answer to a command.
 func (s *Session) Answer(a wire.Answer) { s.sessions.answers.Answered(s.Device, s.id, a) }

@@ -139,6 +139,25 @@ func TestNewestSessionWins(t *testing.T) {
 	}
 }
 
+// TestTheEndOfASessionIsToldLast lets a connection end, and another take its place, while the hub finds it ready.
+func TestTheEndOfASessionIsToldLast(t *testing.T) {
+	s, told := newSessions()
+	gone, _ := attach(s, "d1")
+	gone.Detach("connection lost")
+	gone.Ready()
+	replaced, _ := attach(s, "d1")
+	now, _ := attach(s, "d1")
+	replaced.Ready()
+	now.Ready()
+	id, lines := gone.ID(), told.lines()
+	for i, want := range []string{"ended", "ready", "ended", "ended", "ready", "ended", "ready"} {
+		session := id + []uint64{0, 0, 0, 1, 1, 1, 2}[i]
+		if line := fmt.Sprint(want, " d1 ", session); i >= len(lines) || lines[i] != line {
+			t.Fatalf("told %q, want %q at %d", lines, line, i)
+		}
+	}
+}
+
 func TestKick(t *testing.T) {
 	s, told := newSessions()
 	n, l := attach(s, "d1")
