@@ -141,7 +141,8 @@ func (b *block) tornAt(at int) bool {
 	return !slices.ContainsFunc(r, func(c byte) bool { return c != 0 })
 }
 
-// search returns where the first record begins behind at that holds; the end if there is none.
+// search returns where the first record begins behind at that holds; the end if there is none. When there is no effort left
+// it looks only at those that lead to another.
 func (b *block) search(at int) int {
 	if b.next > at {
 		return b.next
@@ -151,8 +152,8 @@ func (b *block) search(at int) int {
 		if r == nil || !r.likely(b.last) {
 			continue
 		}
-		if !spend(&b.left.search, len(r)+perTry) {
-			break
+		if !spend(&b.left.search, len(r)+perTry) && !b.leads(i+len(r)) {
+			continue
 		}
 		if r.holds(b.hash) {
 			b.next = i
@@ -161,6 +162,12 @@ func (b *block) search(at int) int {
 	}
 	b.next = len(b.data)
 	return b.next
+}
+
+// leads reports whether a record may begin here, or the block ends.
+func (b *block) leads(at int) bool {
+	r := b.claimed(at)
+	return at == len(b.data) || r != nil && r.likely(b.last)
 }
 
 // sequenceSlack bounds by how much the sequence of a damaged record at the end may be ahead and still be believed.

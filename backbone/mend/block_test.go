@@ -116,6 +116,26 @@ func TestNeighboursOfDamageStay(t *testing.T) {
 	}
 }
 
+// A device can put into its readings what looks like thousands of records, to look at which takes more than a start has time for:
+// what is behind them stays all the same.
+func TestAnEndOfTheEffortCostsNothingBehindIt(t *testing.T) {
+	fake := make(record, recordLeast)
+	binary.LittleEndian.PutUint32(fake[lengthAt:], 60_000)
+	binary.LittleEndian.PutUint64(fake[sequenceAt:], 1000)
+	binary.LittleEndian.PutUint16(fake[subjectLengthAt:], 4)
+	copy(fake[subjectAt:], "fuzz")
+	whole := written("one", string(bytes.Repeat(fake, 2000)), string(make([]byte, 50_000)), "four", "five")
+	ends := extents(whole)
+	spoilt := bytes.Clone(whole)
+	spoilt[ends[1]+sequenceAt] ^= 0x55
+	spoilt[ends[1]+recordLeast] ^= 0x55
+	spoilt[ends[1]] ^= 0x55
+	b := mended(spoilt, 5)
+	if !bytes.Equal(b.data[ends[2]:], whole[ends[2]:]) {
+		t.Fatalf("records behind are gone; changes %+v", b.changes)
+	}
+}
+
 // Messages that begin as JSON does show where their subject ends, which no checksum holds.
 func TestASubjectsLengthIsPutRight(t *testing.T) {
 	whole := written(`{"a":1}`, `[2]`, `"three"`)
