@@ -3,7 +3,15 @@ package commands
 import (
 	"container/heap"
 	"fmt"
+	"slices"
 	"time"
+)
+
+// The clock may be set, and goes on while the machine sleeps, when no timer runs: it is looked at so often, and what is
+// due is set anew when it was moved by that much.
+const (
+	lookAtClock = time.Minute
+	clockMoved  = time.Second
 )
 
 // alarms are the entries that something is due for, the earliest first and by id among equals, so that
@@ -50,6 +58,10 @@ func (s *Service) setAlarm(e *entry) {
 	if wake.IsZero() || (!e.retry.IsZero() && e.retry.Before(wake)) {
 		wake = e.retry
 	}
+	if !wake.IsZero() { // an expiry is a time of the wall clock, a timeout one of the monotonic clock: all are compared by the latter
+		now := time.Now()
+		wake = now.Add(wake.Sub(now))
+	}
 	switch {
 	case wake.IsZero() && e.alarm >= 0:
 		heap.Remove(&s.alarms, e.alarm)
@@ -73,8 +85,14 @@ func (s *Service) setAlarm(e *entry) {
 func (s *Service) alarmLoop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	looked := time.Now()
 	for {
-		timer.Reset(s.ring(time.Now()))
+		now := time.Now()
+		if moved := now.Round(0).Sub(looked.Round(0)) - now.Sub(looked); moved.Abs() >= clockMoved {
+			s.resetAlarms()
+		}
+		looked = now
+		timer.Reset(min(s.ring(now), lookAtClock))
 		s.wakeLanes()
 		select {
 		case <-timer.C:
@@ -82,6 +100,15 @@ func (s *Service) alarmLoop() {
 		case <-s.stop:
 			return
 		}
+	}
+}
+
+// resetAlarms says anew how long it is until each thing is due, by a clock that was set.
+func (s *Service) resetAlarms() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range slices.Clone(s.alarms) {
+		s.setAlarm(e)
 	}
 }
 

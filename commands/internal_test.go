@@ -1,7 +1,9 @@
 package commands
 
 import (
+	"container/heap"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -106,5 +108,39 @@ func TestStoryIsBounded(t *testing.T) {
 	}
 	if len(c.History) != maxHistory || c.History[0].State != Accepted || c.State != Received {
 		t.Errorf("%d changes, first %s, last %s", len(c.History), c.History[0].State, c.State)
+	}
+}
+
+// TestAlarmsFollowAClockThatIsSet moves an expiry, which is what setting the clock does to the time that is left of it.
+func TestAlarmsFollowAClockThatIsSet(t *testing.T) {
+	s := &Service{wakeUp: make(chan struct{}, 1)}
+	now := time.Now()
+	timeout, expiry, retry := newEntry(Command{ID: "A"}), newEntry(Command{ID: "B"}), newEntry(Command{ID: "C"})
+	timeout.due, expiry.due, retry.retry = now.Add(30*time.Second), stamp(now.Add(time.Hour)), now.Add(40*time.Second)
+	order := func() (ids string) {
+		for len(s.alarms) > 0 {
+			e := s.alarms[0]
+			ids += e.next.ID
+			heap.Remove(&s.alarms, 0)
+		}
+		return ids
+	}
+	set := func() {
+		for _, e := range []*entry{expiry, timeout, retry} {
+			s.setAlarm(e)
+			if !strings.Contains(e.wake.String(), "m=") {
+				t.Errorf("the alarm of %s is not by the monotonic clock", e.next.ID)
+			}
+		}
+	}
+	set()
+	if got := order(); got != "ACB" {
+		t.Errorf("alarms come in the order %s", got)
+	}
+	set()
+	expiry.due = stamp(now.Add(35 * time.Second))
+	s.resetAlarms()
+	if got := order(); got != "ABC" {
+		t.Errorf("after the clock was set, alarms come in the order %s", got)
 	}
 }

@@ -45,6 +45,9 @@ func (p *Problem) Error() string {
 	var b strings.Builder
 	b.WriteString(firstNonEmpty(p.Detail, p.Title, http.StatusText(p.Status), "the hub refused the request"))
 	for _, f := range p.Errors {
+		if f.Message == p.Detail {
+			continue // it is the only one, and was said
+		}
 		b.WriteString("; ")
 		if at := firstNonEmpty(f.Pointer, f.Location); at != "" {
 			b.WriteString(at + ": ")

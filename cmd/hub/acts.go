@@ -9,6 +9,7 @@ import (
 
 	"telemetryhub/acts"
 	"telemetryhub/commands"
+	"telemetryhub/commands/rollouts"
 )
 
 // openActs comes before all that is told to the audit log, and so is closed after it.
@@ -26,6 +27,12 @@ func actOfCommand(c commands.Command) acts.Act {
 	facts := map[string]any{"method": c.Method, "delivery": c.Delivery, "expires": c.Expires}
 	if c.Params != nil {
 		facts["params"] = json.RawMessage(c.Params)
+	}
+	if id, ok := rollouts.Of(c); ok {
+		facts["rollout"] = id
+	}
+	if c.RetryOf != "" {
+		facts["retry_of"] = c.RetryOf
 	}
 	return acts.Act{
 		Time: c.Created, Actor: c.Actor, Role: c.Role, Origin: c.Origin, Act: acts.CommandSend, Device: c.Device, Target: c.ID,
