@@ -32,27 +32,44 @@ func (j *journal) took(device string, cmd wire.Command) {
 	j.runs[cmd.ID]++
 }
 
-// check compares the ledger's words of all commands with what the devices took.
+// takeAll takes what was sent and nobody has looked at yet.
+func (j *journal) takeAll(r *router) {
+	for {
+		select {
+		case out := <-r.sent:
+			j.took(out.device, out.cmd)
+		default:
+			return
+		}
+	}
+}
+
+// ledger returns all commands.
+func ledger(s *commands.Service) (all []commands.Command) {
+	for cursor := ""; ; {
+		page, next := s.List(commands.Filter{Limit: 100, Cursor: cursor})
+		all = append(all, page...)
+		if cursor = next; next == "" {
+			return all
+		}
+	}
+}
+
+// check compares the ledger's words of all commands, which have ended, with what the devices took.
 func (j *journal) check(t *testing.T, s *commands.Service) map[commands.State]int {
 	t.Helper()
-	count, cursor := map[commands.State]int{}, ""
-	for {
-		page, next := s.List(commands.Filter{Limit: 100, Cursor: cursor})
-		for _, c := range page {
-			if c = wantEndAny(t, s, c.ID); c.Delivery == commands.AtMostOnce && j.runs[c.ID] > 1 {
-				t.Errorf("at most once, and sent %d times: %+v", j.runs[c.ID], c)
-			}
-			if sent := j.runs[c.ID] > 0; sent != (c.Attempt > 0) || !sent && c.State == commands.Done {
-				t.Errorf("sent %d times, and the ledger says %s after %d attempts", j.runs[c.ID], c.State, c.Attempt)
-			}
-			if c.Delivery == commands.AtLeastOnce && c.State != commands.Done && c.State != commands.Failed && c.State != commands.Expired {
-				t.Errorf("at least once, and %s: %+v", c.State, c.History)
-			}
-			count[c.State]++
+	count := map[commands.State]int{}
+	for _, c := range ledger(s) {
+		if c.Delivery == commands.AtMostOnce && j.runs[c.ID] > 1 {
+			t.Errorf("at most once, and sent %d times: %+v", j.runs[c.ID], c)
 		}
-		if cursor = next; next == "" {
-			break
+		if sent := j.runs[c.ID] > 0; sent != (c.Attempt > 0) || !sent && c.State == commands.Done {
+			t.Errorf("sent %d times, and the ledger says %s after %d attempts", j.runs[c.ID], c.State, c.Attempt)
 		}
+		if c.Delivery == commands.AtLeastOnce && c.State != commands.Done && c.State != commands.Failed && c.State != commands.Expired {
+			t.Errorf("at least once, and %s: %+v", c.State, c.History)
+		}
+		count[c.State]++
 	}
 	for _, fault := range j.bad {
 		t.Error(fault)
@@ -74,10 +91,10 @@ func everyCommandEndsTruly(t *testing.T, outstanding int) {
 	j := &journal{runs: map[string]int{}, last: map[string]string{}}
 	cfg := commands.Config{Queue: rounds * each, Outstanding: outstanding}
 	s := openWith(t, kv, r, cfg)
-	var ledger sync.Mutex // of s, which changes
+	var changing sync.Mutex // of s
 	now := func() *commands.Service {
-		ledger.Lock()
-		defer ledger.Unlock()
+		changing.Lock()
+		defer changing.Unlock()
 		return s
 	}
 	for d := range devices {
@@ -91,6 +108,7 @@ func everyCommandEndsTruly(t *testing.T, outstanding int) {
 			select {
 			case out = <-r.sent:
 			case <-stop:
+				j.takeAll(r)
 				return
 			}
 			j.took(out.device, out.cmd)
@@ -121,14 +139,17 @@ func everyCommandEndsTruly(t *testing.T, outstanding int) {
 		operators.Wait()
 		if round < rounds-1 { // in the middle of it all
 			shut(t, now())
-			ledger.Lock()
+			changing.Lock()
 			s = openWith(t, kv, r, cfg)
-			ledger.Unlock()
+			changing.Unlock()
 		}
 	}
-	count := j.check(t, now())
+	for _, c := range ledger(now()) {
+		wantEndAny(t, now(), c.ID)
+	}
 	close(stop)
 	<-stopped
+	count := j.check(t, now())
 	if total := count[commands.Done] + count[commands.Failed] + count[commands.Unknown]; total != rounds*devices*each || count[commands.Done] == 0 || count[commands.Unknown] == 0 {
 		t.Errorf("outcomes = %v, want %d in all", count, rounds*devices*each)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,11 +57,12 @@ func TestReadingsWaitForAnInfluxDBThatIsAway(t *testing.T) {
 		if a := h.audit(); a.Total.Queued < 2000 {
 			t.Errorf("%d readings queued while the store was away", a.Total.Queued)
 		}
-		var ready struct {
-			Parts []struct{ Name, Message string }
-		}
+		type part struct{ Name, Message string }
+		var ready struct{ Parts []part }
 		until(t, "readyz to name the store", func() bool {
-			return h.call(http.MethodGet, "/readyz", nil, &ready) == http.StatusOK && ready.Parts[len(ready.Parts)-1].Message != ""
+			status := h.call(http.MethodGet, "/readyz", nil, &ready)
+			at := slices.IndexFunc(ready.Parts, func(p part) bool { return p.Name == "store" })
+			return status == http.StatusOK && at >= 0 && ready.Parts[at].Message != ""
 		})
 		if err := db.Restart(t.Context()); err != nil {
 			t.Fatal(err)

@@ -177,7 +177,7 @@ func TestARolloutGoesOnAfterEachKill(t *testing.T) {
 		group.Go(func() { c.live(h, url) })
 	}
 	h.online(devices)
-	r, _ := h.rollout("send", "--to", "all", "count", "--wave", "4", "--pause", "100ms", "--timeout", "5s")
+	r, _ := h.rollout("send", "--to", "all", "count", "--wave", "4", "--pause", "500ms", "--timeout", "5s")
 	for range 3 {
 		before := r.Counts["done"]
 		until(t, "some more waves", func() bool {
