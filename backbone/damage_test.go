@@ -119,7 +119,22 @@ func TestWhatIsLostIsSaidUntilItIsDealtWith(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for start, want := range []int{1, 1, 0} {
+	for start, want := range []int{1, 0, 1, 0} {
+		const unreadable, dealt = 1, 2 // starts
+		copies, err := filepath.Glob(filepath.Join(dir, "damaged", "*.blk"))
+		if err != nil || len(copies) != min(start, 1) {
+			t.Fatalf("start %d: copies %v, %v", start, copies, err)
+		}
+		switch start {
+		case unreadable:
+			if err := os.Truncate(copies[0], 1); err != nil {
+				t.Fatal(err)
+			}
+		case dealt:
+			if err := os.WriteFile(copies[0], data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		b, err := backbone.Open(t.Context(), backbone.Config{Dir: dir}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +146,7 @@ func TestWhatIsLostIsSaidUntilItIsDealtWith(t *testing.T) {
 		if lost := b.Damage().Lost[backbone.Journal]; (lost == 1) != (start == 0) {
 			t.Errorf("start %d: %d were found", start, lost)
 		}
-		if start == 1 {
+		if start == unreadable || start == dealt {
 			if err := named(); err != nil {
 				t.Error(err)
 			}

@@ -131,15 +131,17 @@ func (b *Backbone) LostEnvelopes() (left [][]byte, named func() error, err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for what was left of damaged envelopes: %w", err)
 	}
+	var read []mend.Note
 	for _, n := range notes {
 		pieces, err := n.Read()
-		if err != nil {
-			return nil, nil, fmt.Errorf("look for what was left of damaged envelopes: %w", err)
+		if err != nil { // the disk damages copies too: that stops no hub
+			b.server.log.Error("what was left of damaged envelopes cannot be read; it is tried again at the next start", "err", err)
+			continue
 		}
-		left = append(left, pieces...)
+		left, read = append(left, pieces...), append(read, n)
 	}
 	return left, func() (err error) {
-		for _, n := range notes {
+		for _, n := range read {
 			err = errors.Join(err, n.Remove())
 		}
 		return err
