@@ -41,7 +41,9 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 	if err != nil {
 		return nil, err
 	}
-	s.forgetState(ctx, d.ID) // of a device that had this id, if its state outlived it
+	// Of a device that had this id, what outlived it because the hub ended in the middle of the deletion.
+	s.forgetState(ctx, d.ID)
+	s.abandonCommands(ctx, d.ID, "deleted")
 	s.logChange(ctx, "created", d.ID)
 	out := &createDeviceOutput{Location: "/api/v1/devices/" + d.ID}
 	out.Body.Token, out.Body.Device = token, s.view(d)
@@ -61,6 +63,11 @@ type changeDeviceInput struct {
 func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*deviceOutput, error) {
 	change := in.Body
 	note(ctx, "change", change)
+	if change.Enabled != nil && *change.Enabled {
+		if d, ok := s.deps.Registry.Get(in.ID); ok && !d.Enabled { // what outlived the disabling, likewise
+			s.abandonCommands(ctx, in.ID, "disabled")
+		}
+	}
 	d, err := s.deps.Registry.Update(ctx, in.ID, func(d *devices.Device) error {
 		if change.Type != nil {
 			d.Type = *change.Type

@@ -157,6 +157,11 @@ func TestChangeDevice(t *testing.T) {
 	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d1 abandoned by ada: the device was disabled", "d1 4003 disabled", "d1 abandoned by ada: the device was disabled"}) {
 		t.Errorf("kicked %v", got)
 	}
+	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":true}`).want(200)
+	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":true}`).want(200)
+	if got := b.said(&b.kicked); len(got) != 4 || got[3] != "d1 abandoned by ada: the device was disabled" {
+		t.Errorf("kicked %v, want once more the end of what a kill in the middle of the disabling left", got)
+	}
 	b.ask("PATCH", "/api/v1/devices/none", "op_admin", `{}`).wantProblem(404, "device_not_found")
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"id":"d7"}`).wantProblem(422, "invalid")
 }
@@ -175,4 +180,9 @@ func TestDeleteAndRenew(t *testing.T) {
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")
 	b.ask("POST", "/api/v1/devices/d1/token", "op_admin", "").wantProblem(404, "device_not_found")
+	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d2"}`).wantProblem(409, "device_exists")
+	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d1"}`).want(201)
+	if got := b.said(&b.kicked); len(got) != 6 || got[5] != "d1 abandoned by ada: the device was deleted" {
+		t.Errorf("kicked %v, want the end of what a kill in the middle of the deletion left, for the new device alone", got)
+	}
 }
