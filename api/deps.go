@@ -160,6 +160,7 @@ type Feeds struct {
 type Deps struct {
 	Operators Operators
 	Registry  Registry
+	Importer  Importer
 	Sessions  Sessions
 	Commands  Commands
 	States    States

@@ -81,5 +81,10 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 			return fmt.Errorf("declare bucket %s: %w", b.Bucket, err)
 		}
 	}
-	return allowBatches(ctx, js, Commands)
+	for _, bucket := range []string{Commands, Devices} {
+		if err := allowBatches(ctx, js, bucket); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -90,10 +90,14 @@ type Registry struct {
 	watcher jetstream.KeyWatcher
 	done    chan struct{} // closed when the watch has ended
 
+	changing sync.RWMutex // held for reading while a device is written, for writing by an import
+
 	mu      sync.RWMutex
 	byID    map[string]entry
 	byToken map[auth.Hash]string // device id
 	deleted map[string]uint64    // revision of devices deleted here, until the watch has brought that
+	graves  map[string]uint64    // revision of the deletion, of devices that were
+	plans   map[string]time.Time // keys of imports that are not finished, and when they were written
 }
 
 type entry struct {

@@ -23,7 +23,10 @@ func keyOf(id string) string {
 
 // OpenRegistry reads the registry from its bucket and follows it until Close.
 func OpenRegistry(ctx context.Context, kv jetstream.KeyValue) (*Registry, error) {
-	r := &Registry{kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{}, deleted: map[string]uint64{}}
+	r := &Registry{
+		kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{},
+		deleted: map[string]uint64{}, graves: map[string]uint64{}, plans: map[string]time.Time{},
+	}
 	var err error
 	if r.watcher, err = kv.WatchAll(context.WithoutCancel(ctx)); err != nil {
 		return nil, fmt.Errorf("read the registry: %w", err)
@@ -60,6 +63,10 @@ func (r *Registry) Close() error {
 
 // take applies one change of the bucket to the mirror.
 func (r *Registry) take(e jetstream.KeyValueEntry) {
+	if isPlan(e.Key()) {
+		r.takePlan(e)
+		return
+	}
 	if e.Operation() != jetstream.KeyValuePut {
 		id := strings.NewReplacer("=3A", ":", "=2E", ".").Replace(e.Key())
 		r.forget(id, e.Revision())
@@ -72,13 +79,24 @@ func (r *Registry) take(e jetstream.KeyValueEntry) {
 	r.keep(d, e.Revision())
 }
 
+func (r *Registry) takePlan(e jetstream.KeyValueEntry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.Operation() == jetstream.KeyValuePut {
+		r.plans[e.Key()] = e.Created()
+	} else {
+		delete(r.plans, e.Key())
+	}
+}
+
 func (r *Registry) keep(d Device, revision uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.byID[d.ID]
-	if ok && old.revision >= revision || r.deleted[d.ID] >= revision {
+	if ok && old.revision >= revision || r.deleted[d.ID] >= revision || r.graves[d.ID] >= revision {
 		return
 	}
+	delete(r.graves, d.ID)
 	delete(r.byToken, old.device.Token)
 	r.byID[d.ID] = entry{device: d, revision: revision}
 	r.byToken[d.Token] = d.ID
@@ -89,6 +107,9 @@ func (r *Registry) forget(id string, revision uint64) {
 	defer r.mu.Unlock()
 	if r.deleted[id] < revision {
 		delete(r.deleted, id)
+	}
+	if r.byID[id].revision < revision {
+		r.graves[id] = max(r.graves[id], revision)
 	}
 	if old, ok := r.byID[id]; ok && old.revision < revision {
 		delete(r.byID, id)
@@ -102,6 +123,8 @@ func (r *Registry) put(ctx context.Context, d Device, revision uint64) error {
 	if err != nil {
 		return fmt.Errorf("encode device %s: %w", d.ID, err)
 	}
+	r.changing.RLock()
+	defer r.changing.RUnlock()
 	if revision == 0 {
 		revision, err = r.kv.Create(ctx, keyOf(d.ID), value)
 	} else {
@@ -166,6 +189,8 @@ func (r *Registry) refresh(ctx context.Context, id string) error {
 
 // Delete removes a device. Errors: ErrNotFound.
 func (r *Registry) Delete(ctx context.Context, id string) error {
+	r.changing.RLock()
+	defer r.changing.RUnlock()
 	r.mu.RLock()
 	e, ok := r.byID[id]
 	r.mu.RUnlock()

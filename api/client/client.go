@@ -157,7 +157,7 @@ type call struct {
 	method string
 	path   string // escaped, below the base
 	query  url.Values
-	body   any // encoded as JSON; nil sends none
+	body   any // encoded as JSON; []byte is sent as it is, with the header's Content-Type; nil sends none
 	header http.Header
 	wait   time.Duration
 	accept int // a status besides 2xx whose body is decoded all the same
@@ -221,7 +221,9 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 		address += "?" + k.query.Encode()
 	}
 	var body io.Reader
-	if k.body != nil {
+	if raw, is := k.body.([]byte); is {
+		body = bytes.NewReader(raw)
+	} else if k.body != nil {
 		data, err := json.Marshal(k.body)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: encode the request: %w", k.method, k.path, err)
@@ -233,7 +235,7 @@ func (c *Client) request(ctx context.Context, k call) (*http.Request, error) {
 		return nil, fmt.Errorf("%s %s: %w", k.method, k.path, err)
 	}
 	maps.Copy(req.Header, k.header)
-	if body != nil {
+	if body != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if req.Header.Get("Accept") == "" {

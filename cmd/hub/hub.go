@@ -47,6 +47,7 @@ type hub struct {
 
 	ingest    *ingest.Ingest
 	registry  *devices.Registry
+	importer  *devices.Importer
 	sessions  *devices.Sessions
 	catalogue *catalogue.Catalogue
 	commands  *commands.Service
@@ -159,7 +160,8 @@ func (h *hub) openRegistry(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
-	return nil
+	h.importer, err = devices.OpenImporter(ctx, h.registry, h.bus.Batch(backbone.Devices), h.log)
+	return err
 }
 
 func (h *hub) openDevices(ctx context.Context) error {
@@ -266,7 +268,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
-		Operators: h.operators, Registry: h.registry, Sessions: h.sessions, Commands: h.commands, States: h.states,
+		Operators: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue,

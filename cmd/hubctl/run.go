@@ -33,6 +33,8 @@ type commandLine struct {
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
 		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
 
+		Import  devicesImport  `cmd:"" help:"Register many devices from a list, all or none."`
+		Export  devicesExport  `cmd:"" help:"Write the devices as a list that import reads."`
 		Methods devicesMethods `cmd:"" help:"Show the commands that a device takes."`
 	} `cmd:"" aliases:"device" help:"The registry: list, add, show, change, remove devices."`
 	Send     sendCommand `cmd:"" help:"Send a command to a device."`
