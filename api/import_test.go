@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"telemetryhub/api"
+	"telemetryhub/devices"
+	"telemetryhub/wire"
 )
 
 const importPath = "/api/v1/devices/import"
@@ -66,4 +69,41 @@ func TestAFaultyImportTellsAllOfIt(t *testing.T) {
 	b.ask("POST", importPath, "op_admin", `[]`, "Content-Type: application/json").wantProblem(415, "unsupported_media_type")
 	b.ask("POST", importPath+"?on_existing=replace", "op_admin", "id\nx\n", "Content-Type: text/csv").wantProblem(422, "invalid")
 	b.ask("POST", importPath, "op_operator", "id\nx\n", "Content-Type: text/csv").wantProblem(403, "role")
+}
+
+type fakeImporter struct{ *fakeHub }
+
+func (f fakeImporter) Import(_ context.Context, entries []devices.Entry, existing devices.Existing, check bool) ([]devices.Imported, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var (
+		all    []devices.Imported
+		faults []devices.ImportFault
+	)
+	for i, e := range entries {
+		one := devices.Imported{Device: devices.Device{ID: e.ID}, Outcome: devices.Created}
+		if _, ok := f.devices[e.ID]; ok {
+			one.Outcome = map[devices.Existing]devices.Outcome{devices.SkipExisting: devices.Skipped, devices.UpdateExisting: devices.Updated}[existing]
+			one.Device.Enabled = e.Enabled == nil || *e.Enabled
+		}
+		if err := wire.CheckDeviceID(e.ID); err != nil {
+			faults = append(faults, devices.ImportFault{Index: i, Err: &devices.InvalidError{Field: "id", Message: err.Error()}})
+		}
+		if one.Outcome == "" {
+			faults = append(faults, devices.ImportFault{Index: i, Err: devices.ErrExists})
+		}
+		if one.Outcome == devices.Created && !check {
+			one.Token = "dev_" + e.ID
+		}
+		all = append(all, one)
+	}
+	if faults != nil {
+		return nil, &devices.ImportError{Faults: faults}
+	}
+	if !check {
+		for _, one := range all {
+			f.devices[one.Device.ID] = one.Device
+		}
+	}
+	return all, nil
 }

@@ -189,14 +189,14 @@ func (m *Importer) read(ctx context.Context, key string, to any) error {
 
 // apply writes the devices of a plan that are still at the revision that it names, and returns which they were.
 func (m *Importer) apply(ctx context.Context, plan []planned) (written map[string]bool, err error) {
-	written = make(map[string]bool, len(plan))
 	for try := range updateTries {
 		open := slices.DeleteFunc(slices.Clone(plan), func(p planned) bool {
 			return m.registry.lastRevision(p.Device.ID) != p.Revision
 		})
-		if err = nil; len(open) == 0 {
+		if len(open) == 0 {
 			return m.written(plan), nil
 		}
+		err = nil
 		for some := range slices.Chunk(open, importBatch) {
 			if err = m.write(ctx, some); err != nil {
 				break

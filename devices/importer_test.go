@@ -85,19 +85,17 @@ func realBucket(t *testing.T) (jetstream.KeyValue, *backbone.Batch) {
 	return kv, b.Batch(backbone.Devices)
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // fleet is an import of three new devices and one that exists, with a long attribute so that its plan has several parts.
 func fleet(round int) []devices.Entry {
 	long := map[string]*string{}
 	for i := range 60 {
-		long[fmt.Sprintf("note%d", i)] = ptr(string(make([]byte, 0, 1024)) + fmt.Sprintf("%01000d", i))
+		long[fmt.Sprintf("note%d", i)] = new(fmt.Sprintf("%01000d", i))
 	}
 	var entries []devices.Entry
 	for i := range 8 {
-		entries = append(entries, devices.Entry{ID: fmt.Sprintf("r%d:%d.", round, i), Type: ptr("pump"), Attributes: long})
+		entries = append(entries, devices.Entry{ID: fmt.Sprintf("r%d:%d.", round, i), Type: new("pump"), Attributes: long})
 	}
-	return append(entries, devices.Entry{ID: "old", Type: ptr(fmt.Sprintf("round%d", round)), Enabled: ptr(false)})
+	return append(entries, devices.Entry{ID: "old", Type: new(fmt.Sprintf("round%d", round)), Enabled: new(false)})
 }
 
 // TestAnImportIsWholeOrNotAtAllWhereverItStops stops an import before each of its writes in turn, starts the registry
@@ -209,8 +207,8 @@ func TestImport(t *testing.T) {
 		}
 	}
 	entries := []devices.Entry{
-		{ID: "new", Enabled: ptr(false)},
-		{ID: "old", Tags: &[]string{"b"}, Attributes: map[string]*string{"x": nil, "z": ptr("3")}},
+		{ID: "new", Enabled: new(false)},
+		{ID: "old", Tags: &[]string{"b"}, Attributes: map[string]*string{"x": nil, "z": new("3")}},
 		{ID: "gone"},
 	}
 	if _, err := m.Import(t.Context(), entries, devices.UpdateExisting, true); err != nil || r.Len() != 1 {
@@ -228,7 +226,7 @@ func TestImport(t *testing.T) {
 	if err != nil || now.Type != "t" || !slices.Equal(now.Tags, []string{"b"}) || fmt.Sprint(now.Attributes) != "map[y:2 z:3]" || !now.Created.Equal(old.Created) {
 		t.Errorf("updated: %+v, %v", now, err)
 	}
-	made, err = m.Import(t.Context(), []devices.Entry{{ID: "old", Type: ptr("other")}, {ID: "n3"}}, devices.SkipExisting, false)
+	made, err = m.Import(t.Context(), []devices.Entry{{ID: "old", Type: new("other")}, {ID: "n3"}}, devices.SkipExisting, false)
 	if err != nil || made[0].Outcome != devices.Skipped || made[1].Outcome != devices.Created {
 		t.Errorf("%+v, %v", made, err)
 	}

@@ -139,10 +139,10 @@ func readList(file string) ([]byte, error) {
 
 // listForm is the form of a list as it was said, or by the file's name.
 func listForm(said, file string) (string, error) {
-	switch {
-	case said == "csv":
+	switch said {
+	case "csv":
 		return client.CSV, nil
-	case said == "jsonl":
+	case "jsonl":
 		return client.JSONLines, nil
 	}
 	switch strings.ToLower(filepath.Ext(file)) {
