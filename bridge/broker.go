@@ -274,12 +274,12 @@ func (b *Broker) take(c *client, m message) error {
 	case subjectState:
 		return b.takeState(c.device, s, m)
 	case subjectResponse:
-		answer, err := s.decoder.DecodeAnswerAs(m.payload, wire.DialectOfPayload(m.payload))
+		r, err := s.response(m.payload)
 		if err != nil {
 			return unusable(err)
 		}
 		if c.session != nil { // nil: the last will of a connection that did not get as far
-			c.session.Answer(answer)
+			r.tell(c.session)
 		}
 		return nil
 	}

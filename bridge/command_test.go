@@ -34,6 +34,11 @@ func TestBrokerSendsCommandsOnlyToASubscriber(t *testing.T) {
 	if want := `{"jsonrpc":"2.0","id":"B","method":"set","params":{"on":true},"attempt":1}`; string(pk.Payload) != want {
 		t.Errorf("command %s\nwant %s", pk.Payload, want)
 	}
+	r.publish("devices/sensor-1/response", `{"method":"progress","params":{"id":"B","percent":40,"message":"turns"}}`, 1, false)
+	r.want(packets.Puback)
+	if p := next(t, "progress", h.answers.progress); p.ID != "B" || p.Status != wire.ProgressRunning || p.Percent != 40 || p.Message != "turns" {
+		t.Errorf("progress %+v", p)
+	}
 	r.publish("devices/sensor-1/response", `{"id":"B","result":{"on":true}}`, 1, false)
 	r.want(packets.Puback)
 	if a := next(t, "answer", h.answers.answered); a.ID != "B" || string(a.Result) != `{"on":true}` {

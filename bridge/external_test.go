@@ -101,6 +101,10 @@ func TestExternalDevicesAreLikeAnyOther(t *testing.T) {
 	if c := next(t, "command", commands); c.Retained() || c.Qos() != 0 || string(c.Payload()) != `{"jsonrpc":"2.0","id":"A","method":"ping","attempt":1}` {
 		t.Errorf("command %s, retained %v, QoS %d", c.Payload(), c.Retained(), c.Qos())
 	}
+	publish("plant/7/sensor-1/response", `{"method":"progress","params":{"id":"A","status":"received"}}`, false)
+	if p := next(t, "progress", h.answers.progress); p.ID != "A" || p.Status != wire.ProgressReceived {
+		t.Errorf("progress %+v", p)
+	}
 	publish("plant/7/sensor-1/response", `{"id":"A","result":"pong"}`, false)
 	if a := next(t, "answer", h.answers.answered); a.ID != "A" || string(a.Result) != `"pong"` {
 		t.Errorf("answer %+v", a)

@@ -323,16 +323,17 @@ func describe(t *wire.Telemetry, i int) string {
 // answers takes what devices answer.
 type answers struct {
 	answered chan wire.Answer
+	progress chan wire.Progress
 	ready    chan string
 	ended    chan string
 }
 
 func newAnswers() *answers {
-	return &answers{answered: make(chan wire.Answer, 1000), ready: make(chan string, 1000), ended: make(chan string, 1000)}
+	return &answers{answered: make(chan wire.Answer, 1000), progress: make(chan wire.Progress, 1000), ready: make(chan string, 1000), ended: make(chan string, 1000)}
 }
 
 func (a *answers) Answered(_ string, _ uint64, answer wire.Answer) { a.answered <- answer }
-func (a *answers) Progressed(string, uint64, wire.Progress)        {}
+func (a *answers) Progressed(_ string, _ uint64, p wire.Progress)  { a.progress <- p }
 func (a *answers) Pending(string) int                              { return 0 }
 func (a *answers) SessionReady(device string, _ uint64)            { a.ready <- device }
 func (a *answers) SessionEnded(device string, _ uint64)            { a.ended <- device }

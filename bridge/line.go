@@ -220,7 +220,7 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 	if m.retained {
 		return l.refuse(in, device, &refusal{reason: ReasonRetained, message: "an answer is not retained"})
 	}
-	answer, err := s.decoder.DecodeAnswerAs(m.payload, wire.DialectOfPayload(m.payload))
+	r, err := s.response(m.payload)
 	if err != nil {
 		return l.refuse(in, device, unusable(err))
 	}
@@ -228,7 +228,7 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 	if session == nil {
 		return l.refuse(in, device, &refusal{reason: ReasonNoSession, message: "the device is connected in another way and answers there"})
 	}
-	session.Answer(answer)
+	r.tell(session)
 	l.settle(in)
 	return nil
 }
