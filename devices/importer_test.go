@@ -85,14 +85,14 @@ func realBucket(t *testing.T) (jetstream.KeyValue, *backbone.Batch) {
 	return kv, b.Batch(backbone.Devices)
 }
 
-// fleet is an import of three new devices and one that exists, with a long attribute so that its plan has several parts.
+// fleet is an import of some new devices and one that exists, with long attributes so that its plan has several parts.
 func fleet(round int) []devices.Entry {
 	long := map[string]*string{}
 	for i := range 60 {
 		long[fmt.Sprintf("note%d", i)] = new(fmt.Sprintf("%01000d", i))
 	}
 	var entries []devices.Entry
-	for i := range 8 {
+	for i := range 5 {
 		entries = append(entries, devices.Entry{ID: fmt.Sprintf("r%d:%d.", round, i), Type: new("pump"), Attributes: long})
 	}
 	return append(entries, devices.Entry{ID: "old", Type: new(fmt.Sprintf("round%d", round)), Enabled: new(false)})
