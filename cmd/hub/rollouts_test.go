@@ -40,7 +40,7 @@ func TestACommandReachesManyDevicesInWaves(t *testing.T) {
 	ids := h.online(30)
 
 	out, errs, status := h.ctl("send", "--to", "type=simulated", "ping", "--dry-run")
-	if status != 0 || strings.Count(out, "online") != 30 || !strings.Contains(errs, "30 devices, 30 online, 0 offline; in 1 waves; nothing was sent") {
+	if status != 0 || strings.Count(out, "online") != 30 || !strings.Contains(errs, "30 devices, 30 online, 0 offline; waves: 1; nothing was sent") {
 		t.Errorf("dry run: status %d, %q, %q", status, out, errs)
 	}
 	r, status := h.rollout("send", "--to", "tag=device-sim", "ping", "--wave", "1,10", "--pause", "100ms", "--wait")

@@ -202,7 +202,7 @@ func (a *app) showPreview(p client.RolloutPreview) error {
 	if err := rows.flush(); err != nil {
 		return err
 	}
-	say(a.stderr, fmt.Sprintf("hubctl: %d devices, %d online, %d offline; in %d waves; nothing was sent", p.Count, p.Online, p.Offline, p.Waves))
+	say(a.stderr, fmt.Sprintf("hubctl: %d devices, %d online, %d offline; waves: %d; nothing was sent", p.Count, p.Online, p.Offline, p.Waves))
 	return nil
 }
 

@@ -102,7 +102,7 @@ func TestDryRun(t *testing.T) {
 	})
 	status, stdout, stderr := h.hubctl(t, "send", "--to", "all", "ping", "--dry-run")
 	wantStatus(t, status, exitError, stderr)
-	wantText(t, stderr, "3 devices, 2 online, 1 offline; in 2 waves; nothing was sent", "1 of 3 devices cannot be sent this")
+	wantText(t, stderr, "3 devices, 2 online, 1 offline; waves: 2; nothing was sent", "1 of 3 devices cannot be sent this")
 	wantGolden(t, "rollouts-dry-run", stdout)
 	_, stdout, _ = h.hubctl(t, "send", "--to", "all", "ping", "--dry-run", "--json")
 	var p struct {
