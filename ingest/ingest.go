@@ -174,7 +174,11 @@ func (in *Ingest) readAhead(ctx context.Context) (last uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { messages.Stop() }()
+	defer func() {
+		if messages != nil { // opened again in vain, as the start was given up
+			messages.Stop()
+		}
+	}()
 	if pending == 0 {
 		w.position = info.State.LastSeq // what lay between was taken out of the journal
 	}

@@ -92,7 +92,11 @@ func (w *writer) run(ctx, hard context.Context) error {
 	if err != nil {
 		return nil // ctx has ended, and nothing was done
 	}
-	defer func() { messages.Stop() }()
+	defer func() {
+		if messages != nil { // opened again in vain, as the hub stopped
+			messages.Stop()
+		}
+	}()
 	for ctx.Err() == nil {
 		broken := w.gather(ctx, hard, messages)
 		if w.work.left != nil {
