@@ -8,7 +8,7 @@ import (
 )
 
 // Source returns the acts of the commands that the ledger has from a time on: CommandSend, with their ids as targets.
-type Source func(since time.Time) []Act
+type Source func(ctx context.Context, since time.Time) ([]Act, error)
 
 // Follow compares the log with the ledger, and writes what is missing because a crash, or a full queue, came between
 // the two. It is called once, when the ledger is open and before commands come in.
@@ -32,6 +32,10 @@ func (l *Log) recover(ctx context.Context, since time.Time, ledger Source) error
 	if err != nil {
 		return fmt.Errorf("compare the audit log with the ledger: %w", err)
 	}
+	sent, err := ledger(ctx, since)
+	if err != nil {
+		return fmt.Errorf("compare the audit log with the ledger: %w", err)
+	}
 	l.mu.Lock()
 	l.dropped = time.Time{} // what is dropped again from here on sets it anew
 	for _, p := range l.queue {
@@ -41,7 +45,7 @@ func (l *Log) recover(ctx context.Context, since time.Time, ledger Source) error
 	}
 	l.mu.Unlock()
 	missing := 0
-	for _, a := range ledger(since) {
+	for _, a := range sent {
 		if !there[a.Target] {
 			a.Recovered = true
 			missing++

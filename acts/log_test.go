@@ -216,7 +216,7 @@ func TestFollowWritesWhatACrashCameBefore(t *testing.T) {
 	now := time.Now()
 	l := open(t, js)
 	asked := 0
-	if err := l.Follow(t.Context(), func(time.Time) []acts.Act { asked++; return nil }); err != nil || asked != 0 {
+	if err := l.Follow(t.Context(), func(context.Context, time.Time) ([]acts.Act, error) { asked++; return nil, nil }); err != nil || asked != 0 {
 		t.Errorf("an empty log asked the ledger %d times: %v", asked, err)
 	}
 	l.Note(sent("c1", now))
@@ -226,9 +226,9 @@ func TestFollowWritesWhatACrashCameBefore(t *testing.T) {
 	// c3 was in the ledger and not here when the process ended.
 	again := open(t, js)
 	var since time.Time
-	ledger := func(from time.Time) []acts.Act {
+	ledger := func(_ context.Context, from time.Time) ([]acts.Act, error) {
 		since = from
-		return []acts.Act{sent("c3", now), sent("c2", now), sent("c1", now)}
+		return []acts.Act{sent("c3", now), sent("c2", now), sent("c1", now)}, nil
 	}
 	if err := again.Follow(t.Context(), ledger); err != nil {
 		t.Fatal(err)
@@ -294,12 +294,12 @@ func TestALogThatCannotBeWrittenSaysSoAndKeepsWhatItHas(t *testing.T) {
 	js := &stubborn{JetStream: engine(t, backbone.Config{}).JetStream(), tried: make(chan struct{}, 1)}
 	l := open(t, js)
 	now := time.Now()
-	if err := l.Follow(t.Context(), func(time.Time) []acts.Act {
+	if err := l.Follow(t.Context(), func(context.Context, time.Time) ([]acts.Act, error) {
 		found := make([]acts.Act, 0, acts.MaxPending+2)
 		for i := range acts.MaxPending + 2 {
 			found = append(found, sent(fmt.Sprint(i), now))
 		}
-		return found
+		return found, nil
 	}); err != nil {
 		t.Fatal(err)
 	}

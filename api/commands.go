@@ -148,16 +148,16 @@ func (s *Server) registerCommands() {
 	}, s.sendCommand)
 	register(s, viewer, huma.Operation{
 		OperationID: "list-device-commands", Method: http.MethodGet, Path: "/api/v1/devices/{id}/commands", Tags: tags, Summary: "A device's commands, newest first",
-	}, func(_ context.Context, in *deviceCommandsInput) (*commandsOutput, error) {
+	}, func(ctx context.Context, in *deviceCommandsInput) (*commandsOutput, error) {
 		if _, err := s.find(in.ID); err != nil {
 			return nil, err
 		}
-		return s.listCommands(in.ID, in.CommandFilter)
+		return s.listCommands(ctx, in.ID, in.CommandFilter)
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "list-commands", Method: http.MethodGet, Path: "/api/v1/commands", Tags: tags, Summary: "All commands, newest first",
-	}, func(_ context.Context, in *commandsInput) (*commandsOutput, error) {
-		return s.listCommands(in.Device, in.CommandFilter)
+	}, func(ctx context.Context, in *commandsInput) (*commandsOutput, error) {
+		return s.listCommands(ctx, in.Device, in.CommandFilter)
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "get-command", Method: http.MethodGet, Path: "/api/v1/commands/{id}", Tags: tags, Summary: "One command and its story",
@@ -244,7 +244,7 @@ func isCommandID(id string) bool {
 	return len(id) == 26 && strings.IndexFunc(id, func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') }) < 0
 }
 
-func (s *Server) listCommands(device string, in CommandFilter) (*commandsOutput, error) {
+func (s *Server) listCommands(ctx context.Context, device string, in CommandFilter) (*commandsOutput, error) {
 	f := commands.Filter{Device: device, Actor: in.Actor, States: in.State, Limit: in.Limit, Cursor: in.Cursor}
 	var err error
 	now := time.Now()
@@ -254,7 +254,10 @@ func (s *Server) listCommands(device string, in CommandFilter) (*commandsOutput,
 	if f.To, err = parseTime("to", in.To, now); err != nil {
 		return nil, err
 	}
-	found, next := s.deps.Commands.List(f)
+	found, next, err := s.deps.Commands.List(ctx, f)
+	if err != nil {
+		return nil, err
+	}
 	out := &commandsOutput{}
 	out.Body.Commands, out.Body.Next = make([]Command, len(found)), next
 	for i, c := range found {

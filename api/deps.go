@@ -48,7 +48,7 @@ type Commands interface {
 	Send(ctx context.Context, r commands.Request) (commands.Command, error)
 	Wait(ctx context.Context, id string) (commands.Command, error)
 	Get(id string) (commands.Command, error)
-	List(f commands.Filter) (found []commands.Command, next string)
+	List(ctx context.Context, f commands.Filter) (found []commands.Command, next string, err error)
 	Cancel(ctx context.Context, id, actor string) (commands.Command, error)
 	Retry(ctx context.Context, id string, by commands.Request) (commands.Command, error)
 	Abandon(ctx context.Context, device, actor, cause string) error // ends those of a device that was deleted or disabled

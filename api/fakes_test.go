@@ -278,14 +278,14 @@ func (f fakeCommands) Get(id string) (commands.Command, error) {
 	return sentCommand(), nil
 }
 
-func (f fakeCommands) List(q commands.Filter) ([]commands.Command, string) {
+func (f fakeCommands) List(_ context.Context, q commands.Filter) ([]commands.Command, string, error) {
 	f.mu.Lock()
 	f.filters = append(f.filters, q)
 	f.mu.Unlock()
 	if q.Device == "d2" {
-		return nil, ""
+		return nil, "", nil
 	}
-	return []commands.Command{sentCommand()}, "more"
+	return []commands.Command{sentCommand()}, "more", nil
 }
 
 func (f fakeCommands) Cancel(_ context.Context, id, _ string) (commands.Command, error) {

@@ -40,8 +40,8 @@ func TestWhatTheCatalogueRefusesIsNeitherRecordedNorSent(t *testing.T) {
 	if len(asked) != 2 || string(asked[0].Params) != `{"b":1}` {
 		t.Errorf("asked %+v", asked)
 	}
-	if list, _ := s.List(commands.Filter{}); kv.writes != 0 || len(r.sent) != 0 || len(list) != 0 || len(feed.C()) != 0 {
-		t.Errorf("%d writes, %d sent, %d listed, %d changes told, want none", kv.writes, len(r.sent), len(list), len(feed.C()))
+	if page, _ := list(t, s, commands.Filter{}); kv.writes != 0 || len(r.sent) != 0 || len(page) != 0 || len(feed.C()) != 0 {
+		t.Errorf("%d writes, %d sent, %d listed, %d changes told, want none", kv.writes, len(r.sent), len(page), len(feed.C()))
 	}
 }
 

@@ -45,9 +45,10 @@ func (j *journal) takeAll(r *router) {
 }
 
 // ledger returns all commands.
-func ledger(s *commands.Service) (all []commands.Command) {
+func ledger(t *testing.T, s *commands.Service) (all []commands.Command) {
+	t.Helper()
 	for cursor := ""; ; {
-		page, next := s.List(commands.Filter{Limit: 100, Cursor: cursor})
+		page, next := list(t, s, commands.Filter{Limit: 100, Cursor: cursor})
 		all = append(all, page...)
 		if cursor = next; next == "" {
 			return all
@@ -59,7 +60,7 @@ func ledger(s *commands.Service) (all []commands.Command) {
 func (j *journal) check(t *testing.T, s *commands.Service) map[commands.State]int {
 	t.Helper()
 	count := map[commands.State]int{}
-	for _, c := range ledger(s) {
+	for _, c := range ledger(t, s) {
 		if c.Delivery == commands.AtMostOnce && j.runs[c.ID] > 1 {
 			t.Errorf("at most once, and sent %d times: %+v", j.runs[c.ID], c)
 		}
@@ -144,7 +145,7 @@ func everyCommandEndsTruly(t *testing.T, outstanding int) {
 			changing.Unlock()
 		}
 	}
-	for _, c := range ledger(now()) {
+	for _, c := range ledger(t, now()) {
 		wantEndAny(t, now(), c.ID)
 	}
 	close(stop)

@@ -12,6 +12,7 @@ const (
 	MaxOpenBytes = 256 << 20 // bytes of the params of these
 	MaxResult    = 256 << 10 // bytes of a device's result or error that are kept
 	MirrorBytes  = 64 << 20  // bytes of ended commands in memory, about
+	MaxArchived  = 1_000_000 // ended commands beyond these that lists find, at 100 bytes of memory each
 	MaxMethod    = 128       // bytes of a method's name
 	MaxKey       = 128       // bytes of an Idempotency-Key
 )

@@ -34,13 +34,13 @@
 //
 // At most Config.Queue commands wait for one device ([*QueueFullError] beyond it), and at most [MaxOpen] are open or
 // unsaved, with [MaxOpenBytes] of params ([*BusyError]). The mirror of the bucket in memory
-// holds every open command and the newest ended ones, up to about [MirrorBytes]; older ones are read from the bucket
-// by id and are not listed. A result over [MaxResult] is not kept. A slow reader of the feed loses changes and is told how
+// holds every open command and the newest ended ones, up to about [MirrorBytes]; of [MaxArchived] older ones it holds what
+// lists choose by, and the rest is read from the bucket. A result over [MaxResult] is not kept. A slow reader of the feed loses changes and is told how
 // many. While the bucket cannot be written, changes wait in memory, one per command, and are written when it can.
 //
 // Files in reading order: command.go (the words), transitions.go (which change is legal), id.go, config.go, errors.go,
 // service.go (Open, Close), recover.go (what a start finds), catalogue.go (what devices take), request.go, send.go,
 // lane.go (whose turn it is), secrets.go (what people see), hooks.go (what devices tell), cancel.go, alarm.go (what is
-// due), writer.go (memory to bucket), batch.go (many in one commit), abandon.go (deleted devices), mirror.go (Get, List, Wait), keys.go (idempotency),
+// due), writer.go (memory to bucket), batch.go (many in one commit), abandon.go (deleted devices), mirror.go (Get, Wait), archive.go (List), keys.go (idempotency),
 // feed.go, stats.go, sweep.go (old commands).
 package commands

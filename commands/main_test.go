@@ -233,6 +233,16 @@ func fault(id string, code int, message string) wire.Answer {
 	return wire.Answer{ID: id, Fault: text, Code: code}
 }
 
+// list returns a page of the ledger.
+func list(t *testing.T, s *commands.Service, f commands.Filter) (page []commands.Command, next string) {
+	t.Helper()
+	page, next, err := s.List(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page, next
+}
+
 // next takes the next change of a feed.
 func next(t *testing.T, f *feed.Feed[commands.Command]) commands.Command {
 	t.Helper()

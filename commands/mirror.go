@@ -17,6 +17,8 @@ type mirror struct {
 	order []*entry // by id, which is the order of making; evicted ones are removed in one go
 	bytes int      // of the ended ones, about
 	limit int      // of bytes
+
+	archive archive
 }
 
 func newMirror() mirror { return mirror{byID: map[string]*entry{}, limit: MirrorBytes} }
@@ -28,27 +30,35 @@ func (m *mirror) add(e *entry) {
 		i, _ = slices.BinarySearchFunc(m.order, e.next.ID, func(have *entry, id string) int { return strings.Compare(have.next.ID, id) })
 	}
 	m.order = slices.Insert(m.order, i, e)
+	m.archive.remove(e.next.ID)
 	if e.next.State.Final() {
 		m.weigh(e)
 	}
 }
 
-// evict forgets ended and written commands that gone names, and beyond that the oldest while there are too many bytes.
+// evict forgets ended and written commands that gone names, and beyond that moves the oldest to the archive while there
+// are too many bytes.
 func (m *mirror) evict(gone func(*Command) bool) {
 	target := m.bytes
 	if m.bytes > m.limit {
 		target = m.limit / 10 * 9 // so that the walk is paid by many
 	}
+	var old []*entry
 	m.order = slices.DeleteFunc(m.order, func(e *entry) bool {
 		if !e.next.State.Final() || e.unsaved || e.queued || !e.shown {
 			return false
 		}
-		if m.bytes <= target && (gone == nil || !gone(&e.next)) {
+		isGone := gone != nil && gone(&e.next)
+		if m.bytes <= target && !isGone {
 			return false
+		}
+		if !isGone {
+			old = append(old, e)
 		}
 		m.remove(e)
 		return true
 	})
+	m.archive.add(old)
 }
 
 func (m *mirror) remove(e *entry) {
@@ -101,33 +111,6 @@ func (s *Service) read(ctx context.Context, id string) (Command, uint64, error) 
 		return Command{}, 0, fmt.Errorf("read command %s: %w", id, err)
 	}
 	return c, kve.Revision(), nil
-}
-
-// List returns the commands in memory that match, the newest first, and the cursor of the next page ("" at the end).
-func (s *Service) List(f Filter) (cmds []Command, next string) {
-	if f.Limit <= 0 {
-		f.Limit = 100
-	}
-	f.Limit = min(f.Limit, 1000)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	end := len(s.mirror.order)
-	if f.Cursor != "" {
-		end, _ = slices.BinarySearchFunc(s.mirror.order, f.Cursor, func(have *entry, id string) int { return strings.Compare(have.next.ID, id) })
-	}
-	for _, e := range slices.Backward(s.mirror.order[:end]) {
-		if e.next.Created.Before(f.From) { // and all before it
-			return cmds, ""
-		}
-		if !e.shown || !f.takes(&e.view) {
-			continue
-		}
-		if len(cmds) == f.Limit {
-			return cmds, cmds[len(cmds)-1].ID
-		}
-		cmds = append(cmds, e.view)
-	}
-	return cmds, ""
 }
 
 // Wait returns the command once a final state is durable, or the state reached when ctx or the ledger ends.

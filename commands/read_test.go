@@ -71,7 +71,7 @@ func TestListPages(t *testing.T) {
 	var got []string
 	cursor := ""
 	for range 2 {
-		page, next := s.List(commands.Filter{Device: "d1", Limit: 2, Cursor: cursor})
+		page, next := list(t, s, commands.Filter{Device: "d1", Limit: 2, Cursor: cursor})
 		for _, c := range page {
 			got = append(got, c.ID)
 		}
@@ -82,7 +82,7 @@ func TestListPages(t *testing.T) {
 	}
 	s.Answered("d1", 1, result(want[0], `1`))
 	wantEnd(t, s, want[0], commands.Done, "")
-	if page, _ := s.List(commands.Filter{States: []commands.State{commands.Done, commands.Failed}}); len(page) != 1 || page[0].ID != want[0] {
+	if page, _ := list(t, s, commands.Filter{States: []commands.State{commands.Done, commands.Failed}}); len(page) != 1 || page[0].ID != want[0] {
 		t.Errorf("done = %+v", page)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -72,7 +73,7 @@ func (s *Service) sweep(now time.Time) error {
 		return fmt.Errorf("list the bucket: %w", err)
 	}
 	defer func() { _ = lister.Stop() }()
-	removed := 0
+	removed := map[string]bool{}
 	for {
 		var id string
 		var ok bool
@@ -94,13 +95,16 @@ func (s *Service) sweep(now time.Time) error {
 			return err
 		}
 		if gone {
-			removed++
+			removed[id] = true
 		}
 	}
-	if removed == 0 {
+	if len(removed) == 0 {
 		return nil
 	}
-	s.log.Info("command ledger: removed old commands", "commands", removed)
+	s.mu.Lock()
+	s.mirror.archive.byID = slices.DeleteFunc(s.mirror.archive.byID, func(a archived) bool { return removed[a.id] })
+	s.mu.Unlock()
+	s.log.Info("command ledger: removed old commands", "commands", len(removed))
 	if err := s.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1)); err != nil {
 		return fmt.Errorf("remove the markers: %w", err)
 	}

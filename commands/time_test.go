@@ -162,9 +162,9 @@ func TestBucketAwayDelaysButLosesNothing(t *testing.T) {
 		kv.setFail(nil)
 		wantEnd(t, s, c.ID, commands.Done, "")
 		time.Sleep(10 * time.Second)
-		list, _ := s.List(commands.Filter{States: []commands.State{commands.Failed}})
-		if len(list) != 1 || s.Stats().Open != 0 {
-			t.Errorf("the command that was not sent is %+v; stats %+v", list, s.Stats())
+		page, _ := list(t, s, commands.Filter{States: []commands.State{commands.Failed}})
+		if len(page) != 1 || s.Stats().Open != 0 {
+			t.Errorf("the command that was not sent is %+v; stats %+v", page, s.Stats())
 		}
 	})
 }
@@ -185,15 +185,15 @@ func TestWriteThatWasNotHeardOf(t *testing.T) {
 			t.Fatal("Send heard of its record")
 		}
 		time.Sleep(time.Minute)
-		list, _ := s.List(commands.Filter{})
-		if len(list) != 1 || list[0].State != commands.Failed || list[0].Attempt != 0 {
-			t.Errorf("the ledger has %+v, want one failed", list)
+		page, _ := list(t, s, commands.Filter{})
+		if len(page) != 1 || page[0].State != commands.Failed || page[0].Attempt != 0 {
+			t.Errorf("the ledger has %+v, want one failed", page)
 		}
 		if len(r.sent) != 0 {
 			t.Error("it was sent")
 		}
 		var stored commands.Command
-		if err := json.Unmarshal(kv.entries[list[0].ID].value, &stored); err != nil || stored.State != commands.Failed {
+		if err := json.Unmarshal(kv.entries[page[0].ID].value, &stored); err != nil || stored.State != commands.Failed {
 			t.Errorf("the bucket has %+v, %v", stored, err)
 		}
 		kv.landed = nil
@@ -269,8 +269,8 @@ func TestMemoryIsBounded(t *testing.T) {
 		if st.MirroredBytes > 100_000 || st.Mirrored >= 300 || st.Mirrored < 60 || st.Open != 0 {
 			t.Errorf("stats = %+v", st)
 		}
-		list, _ := s.List(commands.Filter{Limit: 1})
-		if len(list) != 1 || list[0].ID != last.ID {
+		page, _ := list(t, s, commands.Filter{Limit: 1})
+		if len(page) != 1 || page[0].ID != last.ID {
 			t.Error("the newest is not in memory")
 		}
 		if c, err := s.Get(first.ID); err != nil || c.State != commands.Unknown {
@@ -281,7 +281,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		if c, err := s.Get(first.ID); err != nil || c.State != commands.Done || !c.Late {
 			t.Errorf("the oldest after its late answer = %s, %v", c.State, err)
 		}
-		again, _ := s.List(commands.Filter{Cursor: first.ID + "0", Limit: 1})
+		again, _ := list(t, s, commands.Filter{Cursor: first.ID + "0", Limit: 1})
 		if len(again) != 1 || again[0].ID != first.ID {
 			t.Errorf("read back, it is not in its place: %d", len(again))
 		}

@@ -41,17 +41,17 @@ func actOfCommand(c commands.Command) acts.Act {
 }
 
 // commandActs is what the ledger has of commands since a time, for the audit log to compare.
-func (h *hub) commandActs(since time.Time) (found []acts.Act) {
-	for filter := (commands.Filter{Limit: 1000}); ; {
-		page, next := h.commands.List(filter)
+func (h *hub) commandActs(ctx context.Context, since time.Time) (found []acts.Act, err error) {
+	for filter := (commands.Filter{From: since, Limit: 1000}); ; {
+		page, next, err := h.commands.List(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
 		for _, c := range page {
-			if c.Created.Before(since) {
-				return found
-			}
 			found = append(found, actOfCommand(c))
 		}
 		if filter.Cursor = next; next == "" {
-			return found
+			return found, nil
 		}
 	}
 }
