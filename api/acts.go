@@ -11,8 +11,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"telemetryhub/acts"
 	"telemetryhub/auth"
+	"telemetryhub/auth/acts"
 )
 
 // Acts is the audit log of what operators do; acts.Log is one.

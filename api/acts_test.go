@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"telemetryhub/acts"
 	"telemetryhub/api"
+	"telemetryhub/auth/acts"
 	"telemetryhub/commands"
 )
 

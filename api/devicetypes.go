@@ -12,7 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"telemetryhub/auth"
-	"telemetryhub/catalogue"
+	"telemetryhub/commands/catalogue"
 )
 
 // Catalogue knows what commands the types of devices take; catalogue.Catalogue is one.

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"telemetryhub/acts"
 	"telemetryhub/api"
 	"telemetryhub/auth"
-	"telemetryhub/catalogue"
+	"telemetryhub/auth/acts"
 	"telemetryhub/commands"
+	"telemetryhub/commands/catalogue"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/devices/state"

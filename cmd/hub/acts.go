@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"telemetryhub/acts"
+	"telemetryhub/auth/acts"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 )

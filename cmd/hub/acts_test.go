@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"telemetryhub/acts"
 	"telemetryhub/api/client"
+	"telemetryhub/auth/acts"
 )
 
 const secret = "hunter2-swordfish"

@@ -16,8 +16,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"telemetryhub/auth"
-	"telemetryhub/catalogue"
 	"telemetryhub/commands"
+	"telemetryhub/commands/catalogue"
 	"telemetryhub/devices"
 )
 

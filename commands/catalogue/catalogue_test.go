@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"telemetryhub/catalogue"
+	"telemetryhub/commands/catalogue"
 )
 
 const valve = `{

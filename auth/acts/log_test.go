@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
-	"telemetryhub/acts"
+	"telemetryhub/auth/acts"
 	"telemetryhub/backbone"
 )
 
