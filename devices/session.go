@@ -3,6 +3,7 @@ package devices
 import (
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,9 @@ type Session struct {
 	firmware, model string
 	methods         []string // until this session's hello, what an earlier one announced
 	clock           Clock    // likewise
+
+	telling sync.Mutex // held while the session's state is told, so that its end comes last
+	over    bool       // its end was told
 }
 
 // ID is unique among all sessions of the hub's life and larger than those before it.
@@ -103,12 +107,21 @@ func (s *Session) LearnClock(showed int64) {
 	s.sessions.dirty[s.Device] = true
 }
 
-// Ready says that the device can be sent commands.
+// Ready says that the device can be sent commands. Once the session's end is told it says nothing.
 func (s *Session) Ready() {
-	s.sessions.answers.SessionReady(s.Device, s.id)
-	if now, ok := s.sessions.Online(s.Device); !ok || now != s.id { // its end may have been told just before
-		s.sessions.answers.SessionEnded(s.Device, s.id)
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if !s.over {
+		s.sessions.answers.SessionReady(s.Device, s.id)
 	}
+}
+
+// tellEnd is called once, when the session has left its device's place.
+func (s *Session) tellEnd() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.over = true
+	s.sessions.answers.SessionEnded(s.Device, s.id)
 }
 
 // Answer passes on the device's answer to a command.

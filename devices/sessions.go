@@ -82,7 +82,7 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	if old != nil {
 		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
 		old.Link.Close(wire.CloseReplaced, causeReplaced)
-		s.answers.SessionEnded(a.Device, old.id)
+		old.tellEnd()
 	}
 	return n, true
 }
@@ -101,7 +101,7 @@ func (s *Sessions) detach(n *Session, cause string) {
 	s.mu.Unlock()
 
 	s.log.Info("device disconnected", "device", n.Device, "session", n.id, "cause", cause, "duration", p.DisconnectedAt.Sub(p.ConnectedAt).Round(time.Millisecond))
-	s.answers.SessionEnded(n.Device, n.id)
+	n.tellEnd()
 }
 
 // Online returns the device's session, if it has one.
