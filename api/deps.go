@@ -34,6 +34,12 @@ type Registry interface {
 	Authenticate(device, token string) (devices.Device, error)
 }
 
+// Recorder is what befell each device on the line, the newest first; devices.Sessions is one.
+type Recorder interface {
+	Note(device string, e devices.Event)
+	Events(device string) []devices.Event
+}
+
 // Sessions knows who is connected; devices.Sessions is one.
 type Sessions interface {
 	Presence(device string) devices.Presence
@@ -41,6 +47,7 @@ type Sessions interface {
 	Forget(device string) // what is known of a device that was deleted
 	LearnUnits(device string, units []wire.Unit)
 	Units(device string) map[string]string // by field, as the device said
+	Recorder
 }
 
 // Commands is the command ledger; commands.Service is one.

@@ -30,6 +30,7 @@ type fakeHub struct {
 	keys     map[string]string // a device's token, by id
 	presence map[string]devices.Presence
 	units    map[string]string
+	noted    map[string][]devices.Event
 	latest   map[string]map[string]api.Value
 	latestBy []time.Time // the deadlines of those who asked for latest
 
@@ -79,6 +80,7 @@ const commandID = "01J0000000000000000000TEST"
 
 func newFakeHub() *fakeHub {
 	return &fakeHub{
+		noted: map[string][]devices.Event{},
 		tokens: map[string]auth.Operator{
 			"op_viewer":   {Name: "vera", Role: auth.RoleViewer},
 			"op_operator": {Name: "otto", Role: auth.RoleOperator},
@@ -211,6 +213,18 @@ func (f fakeRegistry) Authenticate(id, token string) (devices.Device, error) {
 }
 
 type fakeSessions struct{ *fakeHub }
+
+func (f fakeSessions) Note(device string, e devices.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noted[device] = append([]devices.Event{e}, f.noted[device]...)
+}
+
+func (f fakeSessions) Events(device string) []devices.Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.noted[device]
+}
 
 func (f fakeSessions) Presence(device string) devices.Presence {
 	f.mu.Lock()

@@ -109,6 +109,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.api.UseMiddleware(s.authorize)
 	s.registerLogin()
 	s.registerDevices()
+	s.registerWhy()
 	s.registerImport()
 	s.registerTelemetry()
 	s.registerHistory()

@@ -240,7 +240,7 @@ func (s *Server) reportState(ctx context.Context, in *DevicePath) (*reportStateO
 	}
 	if err := s.report(ctx, x, id); err != nil {
 		if refused := s.stateProblem(err); refused.Status < http.StatusInternalServerError {
-			s.deps.Ingest.Refuse(id, refused.Reason)
+			s.refuseFrame(ctx, id, refused.Reason, refused)
 			return nil, refused
 		}
 		return nil, s.stateProblem(err)

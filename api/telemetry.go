@@ -55,7 +55,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 	}
 	dialect, problem := dialectOf(x.request.Header)
 	if problem != nil {
-		s.deps.Ingest.Refuse(id, reasonMediaType)
+		s.refuseFrame(ctx, id, reasonMediaType, problem)
 		return nil, problem
 	}
 	scratch, _ := s.decode.Get().(*telemetryScratch)
@@ -66,7 +66,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 	}()
 	if err := s.readFrame(x, &scratch.body); err != nil {
 		if err.Reason == wire.ReasonTooLarge {
-			s.deps.Ingest.Refuse(id, err.Reason)
+			s.refuseFrame(ctx, id, err.Reason, err)
 		}
 		return nil, err
 	}
@@ -75,12 +75,12 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 		if known, ok := errors.AsType[*wire.Error](err); ok {
 			reason = known.Reason
 		}
-		s.deps.Ingest.Refuse(id, reason)
+		s.refuseFrame(ctx, id, reason, err)
 		return nil, err
 	}
 	err = s.deps.Ingest.Commit(ctx, id, &scratch.telemetry)
 	if unusable, ok := errors.AsType[*wire.Error](err); ok {
-		s.deps.Ingest.Refuse(id, unusable.Reason)
+		s.refuseFrame(ctx, id, unusable.Reason, err)
 		return nil, err
 	}
 	if err != nil {

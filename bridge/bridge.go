@@ -22,6 +22,8 @@ type Sessions interface {
 	Attach(a devices.Attachment) *devices.Session
 	// AttachIfAbsent leaves the session that a device has.
 	AttachIfAbsent(a devices.Attachment) (session *devices.Session, attached bool)
+	// Note tells the flight recorder of a registered device.
+	Note(device string, e devices.Event)
 }
 
 // Sink takes readings to the journal.

@@ -172,6 +172,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 	device, r := b.identify(c.origin, hello)
 	if r != nil {
 		b.metrics.connects.WithLabelValues(r.reason).Inc()
+		b.noteRefused(c.origin, hello, r)
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
 		return r
 	}
@@ -182,6 +183,17 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 	}
 	c.admitted()
 	return nil
+}
+
+// noteRefused tells the flight recorder of the device that a refused CONNECT spoke for, if there is one.
+func (b *Broker) noteRefused(from Origin, hello connect, r *refusal) {
+	id := from.Device
+	if id == "" {
+		id = hello.username
+	}
+	if _, ok := b.hub.Registry.Get(id); ok {
+		b.hub.Sessions.Note(id, devices.Event{Kind: devices.EventRefused, Reason: r.reason, Message: r.message, Remote: from.Remote, Status: int(r.code)})
+	}
 }
 
 // identify finds out which device a CONNECT comes from.
@@ -248,6 +260,7 @@ func (b *Broker) published(c *client, m message) error {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		b.metrics.refused.count(r.reason)
 		b.hub.Sink.Refuse(c.device, r.reason)
+		b.hub.Sessions.Note(c.device, devices.Event{Kind: devices.EventUnusable, Reason: r.reason, Message: r.message})
 		return r
 	}
 	if err != nil {
@@ -290,7 +303,12 @@ func (b *Broker) take(c *client, m message) error {
 	if c.session != nil {
 		c.session.LearnUnits(s.telemetry.Units)
 	}
-	return journalRefusal(b.hub.Sink.Commit(b.commits, c.device, &s.telemetry))
+	start := time.Now()
+	err := b.hub.Sink.Commit(b.commits, c.device, &s.telemetry)
+	if e, slow := devices.SlowCommit(time.Since(start)); slow && err == nil {
+		b.hub.Sessions.Note(c.device, e)
+	}
+	return journalRefusal(err)
 }
 
 // BrokerStats is what the embedded broker has done since it was opened.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,16 @@ func TestBrokerTellsWhyAConnectIsRefused(t *testing.T) {
 				}
 			})
 		}
+	}
+	for id, reason := range map[string]string{"sensor-1": "bad_credentials", "sensor-2": bridge.ReasonDisabled} {
+		if !slices.ContainsFunc(h.sessions.Events(id), func(e devices.Event) bool {
+			return e.Kind == devices.EventRefused && e.Reason == reason && e.Status > 0 && e.Message != ""
+		}) {
+			t.Errorf("%s: the recorder has no %s: %+v", id, reason, h.sessions.Events(id))
+		}
+	}
+	if got := h.sessions.Events("nobody"); len(got) > 0 {
+		t.Errorf("events of a device that does not exist: %+v", got)
 	}
 }
 

@@ -184,6 +184,7 @@ func (n *conn) flood() {
 // refuse answers a frame that cannot be used and counts it.
 func (n *conn) refuse(id []byte, e *wire.Error) {
 	n.hub.sink.Refuse(n.device, e.Reason)
+	n.hub.sessions.Note(n.device, eventOfError(e))
 	now := time.Now()
 	if now.Sub(n.badSince) > floodWindow {
 		n.bad, n.badSince = 0, now

@@ -123,9 +123,27 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuse counts a request that is not let in. Anybody can make such requests: they are no lines in the log.
 func (c *Connector) refuse(r *http.Request, no *refusal) {
 	c.countRefused(no.reason)
+	if device := c.refusedDevice(r); device != "" {
+		c.sessions.Note(device, Event{Kind: EventRefused, Reason: no.reason, Message: no.detail, Remote: r.RemoteAddr, Status: no.status})
+	}
 	device := r.PathValue("device") // not yet checked
 	device = strings.ToValidUTF8(device[:min(len(device), wire.MaxDeviceID)], "")
 	c.log.Debug("connection refused", "device", device, "remote", r.RemoteAddr, "reason", no.reason)
+}
+
+// refusedDevice says whom a request that is refused speaks for, by its credentials or else by the names in it; "" where
+// no such device exists.
+func (c *Connector) refusedDevice(r *http.Request) string {
+	shown, _ := CredentialsOf(r, true)
+	if d, err := c.registry.Authenticate(shown.Device, shown.Token); err == nil || errors.Is(err, ErrDisabled) {
+		return d.ID
+	}
+	for _, id := range []string{shown.Device, r.PathValue("device")} {
+		if _, ok := c.registry.Get(id); ok {
+			return id
+		}
+	}
+	return ""
 }
 
 func (c *Connector) countRefused(reason string) {

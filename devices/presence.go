@@ -194,4 +194,5 @@ func (s *Sessions) Forget(device string) {
 	delete(s.last, device)
 	delete(s.units, device)
 	s.dirty[device] = true
+	s.recorder.forget(device)
 }

@@ -183,7 +183,7 @@ func (r *Registry) NewToken(ctx context.Context, id string) (string, error) {
 }
 
 // Authenticate returns the device that token belongs to. With an empty id it is found by the token alone. Errors:
-// ErrCredentials, ErrDisabled.
+// ErrCredentials, and ErrDisabled, which comes with the device.
 func (r *Registry) Authenticate(id, token string) (Device, error) {
 	if token == "" {
 		return Device{}, ErrCredentials
@@ -199,7 +199,7 @@ func (r *Registry) Authenticate(id, token string) (Device, error) {
 		return Device{}, ErrCredentials
 	}
 	if !e.device.Enabled {
-		return Device{}, ErrDisabled
+		return e.device, ErrDisabled
 	}
 	return e.device, nil
 }

@@ -24,6 +24,8 @@ type Sessions struct {
 	answers Answers
 	log     *slog.Logger
 
+	recorder recorder
+
 	mu       sync.RWMutex
 	byDevice map[string]*Session
 	last     map[string]Presence // of devices that are not connected
@@ -78,9 +80,11 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	s.change(a.Device, n.presence())
 	s.mu.Unlock()
 
+	s.Note(a.Device, Event{Kind: EventConnect, Reason: a.Transport, Remote: a.Remote})
 	s.log.Info("device connected", "device", a.Device, "session", n.id, "transport", a.Transport, "remote", a.Remote)
 	if old != nil {
 		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
+		s.Note(a.Device, Event{Kind: EventClose, Reason: "replaced", Message: causeReplaced + ", from " + a.Remote, Remote: old.Remote, Status: wire.CloseReplaced})
 		old.Link.Close(wire.CloseReplaced, causeReplaced)
 		old.tellEnd()
 	}
@@ -100,6 +104,7 @@ func (s *Sessions) detach(n *Session, cause string) {
 	s.change(n.Device, p)
 	s.mu.Unlock()
 
+	s.Note(n.Device, Event{Kind: EventClose, Message: cause, Remote: n.Remote})
 	s.log.Info("device disconnected", "device", n.Device, "session", n.id, "cause", cause, "duration", p.DisconnectedAt.Sub(p.ConnectedAt).Round(time.Millisecond))
 	n.tellEnd()
 }

@@ -55,7 +55,8 @@ func (n *conn) take(s *scratch, id []byte) {
 	} else {
 		n.number(string(t.Boot))
 	}
-	p := pending{id: append([]byte(nil), id...), boot: n.numbers.boot, held: true}
+	now := time.Now().UnixMilli()
+	p := pending{id: append([]byte(nil), id...), boot: n.numbers.boot, held: true, came: now}
 	last := t.Seq + uint64(len(t.Readings)) - 1
 	if t.Seq > 0 {
 		p.seq = last
@@ -67,7 +68,7 @@ func (n *conn) take(s *scratch, id []byte) {
 	}
 	n.acks.expect(p)
 	n.paused.Store(true)
-	_, err := n.hub.sink.Append(n.device, t, time.Now().UnixMilli(), &n.acks)
+	_, err := n.hub.sink.Append(n.device, t, now, &n.acks)
 	n.paused.Store(false)
 	if err != nil {
 		n.acks.release()
@@ -107,6 +108,9 @@ func (n *conn) tellGap(first uint64) {
 }
 
 func (n *conn) notice(notice wire.Notice) {
+	if e, ok := eventOfNotice(notice); ok {
+		n.hub.sessions.Note(n.device, e)
+	}
 	n.out.frame(func(dst []byte) []byte { return wire.AppendNotice(dst, notice) })
 }
 
@@ -146,6 +150,7 @@ type pending struct {
 	seq    uint64 // to be acked
 	counts bool   // in hub.ack{count}
 	held   bool   // the reader has not yet told what comes before the ack
+	came   int64  // Unix ms
 }
 
 func (a *acks) expect(p pending) {
@@ -174,7 +179,17 @@ func (a *acks) Committed(gen uint64, err error) {
 		return
 	}
 	a.committed = gen
+	if len(a.waiting) > 0 {
+		a.noteSlow(time.Now().UnixMilli() - a.waiting[0].came)
+	}
 	a.tell()
+}
+
+// noteSlow tells the flight recorder of a commit that took ms. It needs mu.
+func (a *acks) noteSlow(ms int64) {
+	if e, ok := SlowCommit(time.Duration(ms) * time.Millisecond); ok {
+		a.conn.hub.sessions.Note(a.conn.device, e)
+	}
 }
 
 // release says that the reader has told all that must be told before the ack.

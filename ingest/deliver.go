@@ -65,6 +65,7 @@ func (w *writer) deliver(ctx, hard context.Context) error {
 	if err := w.quarantine.put(hard, b.aside); err != nil {
 		return err
 	}
+	w.tellAside()
 	if err := w.takeOut(hard); err != nil {
 		return err
 	}
@@ -177,5 +178,16 @@ func (w *writer) setFault(err error) {
 		w.log.Warn("the store takes nothing; readings wait in the journal", "err", err)
 	case err == nil && before != nil:
 		w.log.Info("the store takes readings again")
+	}
+}
+
+// tellAside tells of the readings that have come into the quarantine.
+func (w *writer) tellAside() {
+	if w.cfg.SetAside == nil {
+		return
+	}
+	for i := range w.work.aside {
+		a := &w.work.aside[i]
+		w.cfg.SetAside(a.Device, a.Reason, a.Message, a.Count)
 	}
 }

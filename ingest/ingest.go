@@ -37,8 +37,9 @@ type Config struct {
 	SaveEvery  time.Duration // how often the writer's progress is saved
 	Times      TimeLimits
 	Fields     FieldLimits
-	FieldType  func(device, field string) FieldType // what the device's type says of a field, "" for nothing; nil: nothing
-	Crowded    func(crowded bool)                   // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
+	FieldType  func(device, field string) FieldType           // what the device's type says of a field, "" for nothing; nil: nothing
+	Crowded    func(crowded bool)                             // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
+	SetAside   func(device, reason, message string, n uint64) // told of readings that are in the quarantine now; it must not wait; nil: nobody
 
 	ReceivedField string // the field that the store gets the time of receipt in, ms as integer; empty: none
 }

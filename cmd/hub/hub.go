@@ -139,6 +139,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 		ReceivedField: c.ReceivedField,
 		FieldType:     fieldTypes(h.cfg.Types, h.registry),
 		Crowded:       shareProcessors(),
+		SetAside:      h.noteAside,
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
 	if err != nil {
 		return err
@@ -160,6 +161,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
+	h.sessions = devices.NewSessions(h.log) // whose flight recorder ingest tells of readings that it sets aside
 	h.importer, err = devices.OpenImporter(ctx, h.registry, h.bus.Batch(backbone.Devices), h.log)
 	return err
 }
@@ -169,7 +171,6 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.sessions = devices.NewSessions(h.log)
 	if err := h.sessions.Restore(ctx, presence); err != nil {
 		return err
 	}
@@ -192,6 +193,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	h.stop.add("commands", h.commands.Close)
 	h.sessions.Bind(h.commands)
+	h.background("command events", h.noteCommands)
 	if err := h.acts.Follow(ctx, h.commandActs); err != nil {
 		return err
 	}

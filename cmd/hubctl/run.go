@@ -58,6 +58,7 @@ type commandLine struct {
 		Set     stateSet     `cmd:"" help:"Change what is desired of a device."`
 		History stateHistory `cmd:"" help:"List the changes of a device's state, the newest first."`
 	} `cmd:"" help:"What operators desire of a device and what it reported: hubctl state DEVICE."`
+	Why        whyCommand     `cmd:"" help:"Say why a device is as it is: diagnosis and what befell it on the line."`
 	Watch      watchCommand   `cmd:"" help:"Show readings, presence, commands and states as they happen."`
 	History    historyCommand `cmd:"" help:"Read back what a device measured."`
 	Latest     latestCommand  `cmd:"" help:"Show the newest value of each field of a device."`
