@@ -191,7 +191,7 @@ func (s *Service) admit(devices int) error {
 func plan(req *Request, devices []string, t terms) *rollout {
 	now := stamp(time.Now())
 	p := Plan{
-		ID: newID(now), To: req.To.kept(), IDs: len(req.To.IDs), Method: req.Method, Params: req.Params, Masked: t.masked,
+		ID: newID(now), To: req.To.kept(), IDs: len(req.To.IDs), Method: req.Method, Params: compacted(req.Params), Masked: t.masked,
 		Delivery: req.Delivery, Expires: req.Expires, Timeout: req.Timeout, Longest: t.longest, Offline: req.Offline, Waves: req.Waves,
 		Actor: req.Actor, Role: req.Role, Origin: req.Origin, Created: now,
 		Devices: len(devices), IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint(),
@@ -206,6 +206,15 @@ func plan(req *Request, devices []string, t terms) *rollout {
 	r := &rollout{plan: p, head: head{Limits: req.Limits, Counts: counts{Pending: len(devices)}}, live: newLive(devices, targets)}
 	r.head.record(Change{State: Running, Time: now, Actor: req.Actor})
 	return r
+}
+
+// compacted is params, which were checked, without blanks between their parts: as the bucket gives them back.
+func compacted(params json.RawMessage) json.RawMessage {
+	var text bytes.Buffer
+	if json.Compact(&text, params) != nil {
+		return params
+	}
+	return text.Bytes()
 }
 
 // record writes a new rollout: its head last, so that half a rollout is none. What a failure leaves is swept later.

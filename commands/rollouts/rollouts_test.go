@@ -18,7 +18,7 @@ func TestEachDeviceIsSentOneCommand(t *testing.T) {
 	f.set(fails, 3, 600)
 	h := open(t, ledger, kv, f, rollouts.Config{})
 	made := h.create(t, rollouts.Request{Waves: rollouts.Waves{Sizes: sizes(t, "10%")}, Actor: "ada", Params: []byte(`{"a": 1}`)})
-	if made.State != rollouts.Running || made.Devices != 700 || made.Wave.Of != 10 {
+	if made.State != rollouts.Running || made.Devices != 700 || made.Wave.Of != 10 || string(made.Params) != `{"a":1}` {
 		t.Errorf("made %+v", made)
 	}
 	end := h.until(t, made.ID, rollouts.Done)
