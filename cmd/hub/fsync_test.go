@@ -69,7 +69,9 @@ func receive(t *testing.T, ws *websocket.Conn) frameFromHub {
 
 // Lines of strace -f -y begin with the thread; a call that others overlap is split into "unfinished" and "resumed".
 var (
-	socketRead   = regexp.MustCompile(`^\d+ +read\((\d+)<(?:TCP|socket)[^>]*>.* = [1-9]\d*$`)
+	socketRead   = regexp.MustCompile(`^(\d+) +read\((\d+)<(?:TCP|socket)[^>]*>`)
+	readFinished = regexp.MustCompile(`^(\d+) +<\.\.\. read resumed>`)
+	someBytes    = regexp.MustCompile(` = [1-9]\d*$`)
 	socketWrite  = regexp.MustCompile(`^\d+ +write\((\d+)<(?:TCP|socket)[^>]*>`)
 	journalSync  = regexp.MustCompile(`^(\d+) +f(?:data)?sync\(\d+<[^>]*/JOURNAL/msgs/[^>]*>(.*)$`)
 	syncFinished = regexp.MustCompile(`^(\d+) +<\.\.\. f(?:data)?sync resumed>\) *= 0$`)
@@ -122,11 +124,17 @@ type ackTrace struct {
 
 func acksOf(lines []string) (acks []ackTrace) {
 	var now ackTrace
-	socket := "" // the device's, from the read of its frame to the write of the ack
-	syncing := map[string]bool{}
+	socket := ""                                               // the device's, from the read of its frame to the write of the ack
+	reading, syncing := map[string]string{}, map[string]bool{} // by thread: what it does, in calls that others overlap
 	for _, line := range lines {
-		if m := socketRead.FindStringSubmatch(line); m != nil && socket == "" {
-			socket, now = m[1], ackTrace{}
+		from := ""
+		if m := socketRead.FindStringSubmatch(line); m != nil {
+			from, reading[m[1]] = m[2], m[2]
+		} else if m := readFinished.FindStringSubmatch(line); m != nil {
+			from, reading[m[1]] = reading[m[1]], ""
+		}
+		if from != "" && socket == "" && someBytes.MatchString(line) {
+			socket, now = from, ackTrace{}
 		}
 		now.calls = append(now.calls, line)
 		if m := journalSync.FindStringSubmatch(line); m != nil {
@@ -142,4 +150,25 @@ func acksOf(lines []string) (acks []ackTrace) {
 		}
 	}
 	return acks
+}
+
+// What strace prints depends on what else the machine does.
+func TestAReadThatOthersOverlapIsARead(t *testing.T) {
+	for name, trace := range map[string]string{
+		"whole": `7  read(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "", 512) = 86`,
+		"split": "7  read(19<TCP:[127.0.0.1:1->127.0.0.1:2]>,  <unfinished ...>\n8  fsync(9</d/other>) = 0\n" + `7  <... read resumed>"", 512) = 86`,
+		"after nothing": `7  read(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, 0xc0, 512) = -1 EAGAIN (Resource temporarily unavailable)` + "\n" +
+			`7  read(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "", 512) = 86`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			write := `9  write(19<TCP:[127.0.0.1:1->127.0.0.1:2]>, "", 90 <unfinished ...>`
+			if acks := acksOf(strings.Split(trace+"\n"+write, "\n")); len(acks) != 1 || acks[0].synced {
+				t.Errorf("without a sync: %+v", acks)
+			}
+			sync := "8  fsync(9</d/streams/JOURNAL/msgs/1.blk> <unfinished ...>\n8  <... fsync resumed>)  = 0"
+			if acks := acksOf(strings.Split(trace+"\n"+sync+"\n"+write, "\n")); len(acks) != 1 || !acks[0].synced {
+				t.Errorf("with a sync: %+v", acks)
+			}
+		})
+	}
 }
