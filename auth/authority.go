@@ -30,65 +30,79 @@ const (
 	// backdate lets devices connect whose clock is up to a day behind.
 	backdate = 24 * time.Hour
 
-	authorityCertFile = "ca.pem"
-	authorityKeyFile  = "ca.key"
-	serverCertFile    = "server.pem"
-	serverKeyFile     = "server.key"
+	serverCertFile = "server.pem"
+	serverKeyFile  = "server.key"
 
 	pemCertificate = "CERTIFICATE"
 	pemKey         = "PRIVATE KEY" // PKCS #8
 )
 
-// authority is the local CA: the one thing that devices have to trust, and that therefore never changes by itself.
+// authorityKind tells the hub's authorities apart: where they are kept, and how they are called.
+type authorityKind struct {
+	certFile, keyFile string // within the folder
+	name              string // in words
+	subject           string // beginning of the certificate's name
+	given             string // who must be given a new one
+}
+
+// localAuthority signs the server's certificate.
+func localAuthority() authorityKind {
+	return authorityKind{
+		certFile: "ca.pem", keyFile: "ca.key", name: "the local authority", subject: "Telemetry Hub local authority",
+		given: "which every device then has to be given",
+	}
+}
+
+// authority is a CA of the hub's own: a thing that others trust, and that therefore never changes by itself.
 type authority struct {
+	kind authorityKind
 	cert *x509.Certificate
 	key  crypto.Signer
 	pem  []byte
 }
 
 // openAuthority reads the CA of a folder or makes it.
-func openAuthority(dir string, now time.Time) (*authority, error) {
-	certPath, keyPath := filepath.Join(dir, authorityCertFile), filepath.Join(dir, authorityKeyFile)
+func openAuthority(dir string, kind authorityKind, now time.Time) (*authority, error) {
+	certPath, keyPath := filepath.Join(dir, kind.certFile), filepath.Join(dir, kind.keyFile)
 	certPEM, certErr := os.ReadFile(certPath)
 	keyPEM, keyErr := os.ReadFile(keyPath)
 	certMissing, keyMissing := errors.Is(certErr, fs.ErrNotExist), errors.Is(keyErr, fs.ErrNotExist)
 	switch {
 	case certErr != nil && !certMissing:
-		return nil, fmt.Errorf("read the local authority: %w", certErr)
+		return nil, fmt.Errorf("read %s: %w", kind.name, certErr)
 	case keyErr != nil && !keyMissing:
-		return nil, fmt.Errorf("read the local authority: %w", keyErr)
+		return nil, fmt.Errorf("read %s: %w", kind.name, keyErr)
 	case keyMissing && !certMissing:
-		return nil, fmt.Errorf("read the local authority: %s is missing: restore it, or remove %s too to get a new "+
-			"authority, which every device then has to be given", keyPath, certPath)
+		return nil, fmt.Errorf("read %s: %s is missing: restore it, or remove %s too to get a new authority, %s", kind.name, keyPath, certPath, kind.given)
 	case keyMissing:
 		var err error
 		if keyPEM, err = newKeyPEM(); err != nil {
-			return nil, fmt.Errorf("make the local authority: %w", err)
+			return nil, fmt.Errorf("make %s: %w", kind.name, err)
 		}
 		if err := writeFileAtomic(keyPath, keyPEM, 0o600); err != nil {
-			return nil, fmt.Errorf("make the local authority: %w", err)
+			return nil, fmt.Errorf("make %s: %w", kind.name, err)
 		}
 	}
 	key, err := parseKeyPEM(keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("read the local authority: %s: %w", keyPath, err)
+		return nil, fmt.Errorf("read %s: %s: %w", kind.name, keyPath, err)
 	}
 	if certMissing {
 		// Also after a crash between the two files, and when ca.pem was lost: the name is made of the key, so devices that
 		// trust the earlier certificate of the same key go on trusting.
-		if certPEM, err = newAuthorityPEM(key, now); err != nil {
-			return nil, fmt.Errorf("make the local authority: %w", err)
+		if certPEM, err = newAuthorityPEM(key, kind.subject, now); err != nil {
+			return nil, fmt.Errorf("make %s: %w", kind.name, err)
 		}
 		if err := writeFileAtomic(certPath, certPEM, 0o644); err != nil {
-			return nil, fmt.Errorf("make the local authority: %w", err)
+			return nil, fmt.Errorf("make %s: %w", kind.name, err)
 		}
 	}
-	a := &authority{key: key, pem: certPEM}
+	a := &authority{kind: kind, key: key, pem: certPEM}
 	if a.cert, err = parseCertPEM(certPEM); err != nil {
-		return nil, fmt.Errorf("read the local authority: %s: %w", certPath, err)
+		return nil, fmt.Errorf("read %s: %s: %w", kind.name, certPath, err)
 	}
 	if err := a.check(now); err != nil {
-		return nil, fmt.Errorf("read the local authority: %s: %w", certPath, err)
+		return nil, fmt.Errorf("read %s: %s: %w", kind.name, certPath, err)
 	}
 	return a, nil
 }
@@ -98,12 +112,12 @@ func (a *authority) check(now time.Time) error {
 	public, ok := a.cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	switch {
 	case !ok || !public.Equal(a.key.Public()):
-		return fmt.Errorf("does not belong to %s", authorityKeyFile)
+		return fmt.Errorf("does not belong to %s", a.kind.keyFile)
 	case !a.cert.IsCA:
 		return errors.New("is not the certificate of an authority")
 	case now.After(a.cert.NotAfter):
-		return fmt.Errorf("has expired on %s: remove it and %s to get a new authority, which every device then has to be "+
-			"given; or set this machine's clock", a.cert.NotAfter.Format(time.DateOnly), authorityKeyFile)
+		return fmt.Errorf("has expired on %s: remove it and %s to get a new authority, %s; or set this machine's clock",
+			a.cert.NotAfter.Format(time.DateOnly), a.kind.keyFile, a.kind.given)
 	}
 	return nil
 }
@@ -174,7 +188,7 @@ func namesOf(cert *x509.Certificate) serverNames {
 	return names
 }
 
-func newAuthorityPEM(key crypto.Signer, now time.Time) ([]byte, error) {
+func newAuthorityPEM(key crypto.Signer, subject string, now time.Time) ([]byte, error) {
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return nil, err
@@ -188,13 +202,13 @@ func newAuthorityPEM(key crypto.Signer, now time.Time) ([]byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		// The end of the name tells hubs apart in a browser's list of authorities.
-		Subject:               pkix.Name{CommonName: "Telemetry Hub local authority " + hex.EncodeToString(sum[:4])},
+		Subject:               pkix.Name{CommonName: subject + " " + hex.EncodeToString(sum[:4])},
 		NotBefore:             start,
 		NotAfter:              start.Add(authorityLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		MaxPathLenZero:        true, // it signs servers, never another authority
+		MaxPathLenZero:        true, // it never signs another authority
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -71,7 +71,7 @@ func OpenCertificates(dir string, cfg TLSConfig, log *slog.Logger) (*Certificate
 	if err := os.MkdirAll(dir, 0o755); err != nil { // the keys themselves are 0600; ca.pem is for everybody
 		return nil, fmt.Errorf("open certificates: %w", err)
 	}
-	local, err := openAuthority(dir, now)
+	local, err := openAuthority(dir, localAuthority(), now)
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,6 @@
 // Package auth owns credentials: the tokens of devices and operators, the roles of operators, the login cookies of the
-// dashboard, and the certificate the hub shows on its TLS port together with the local authority that signs it.
+// dashboard, the certificate the hub shows on its TLS ports together with the local authority that signs it, and the
+// certificates of devices: it issues them, by an authority of their own.
 //
 // It does not own the registry of devices (package devices keeps the hash of a device's token and asks this package to
 // compare), it does not read requests, and it does not decide which call needs which role (package api does).
@@ -14,5 +15,5 @@
 // connections.
 //
 // Reading order: token.go, role.go, operators.go, cookie.go, certificates.go, authority.go, names.go, ownfiles.go,
-// atomicfile.go.
+// atomicfile.go, deviceauthority.go.
 package auth
