@@ -17,6 +17,9 @@ type Registry interface {
 	Current(d devices.Device) bool // it may still connect
 }
 
+// Profiles knows what holds for each device.
+type Profiles interface{ devices.ProfileSource }
+
 // Sessions knows who is connected.
 type Sessions interface {
 	Attach(a devices.Attachment) *devices.Session
@@ -40,6 +43,7 @@ type Sink interface {
 // Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics.
 type Hub struct {
 	Registry Registry
+	Profiles Profiles
 	Sessions Sessions
 	Sink     Sink
 	States   States

@@ -97,7 +97,18 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: sameProfile{}, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+}
+
+// sameProfile holds for every device.
+type sameProfile struct{}
+
+func (sameProfile) Version() uint64 { return 1 }
+func (sameProfile) Of(string) *devices.Profile {
+	return &devices.Profile{
+		Keepalive: devices.Keepalive{Interval: 45 * time.Second, Min: 10 * time.Second, Max: 15 * time.Minute},
+		Limits:    devices.Limits{BurstMs: 10_000, MaxFrame: wire.DefaultMaxFrame, Fields: 1024},
+	}
 }
 
 // device adds a device and returns its token.

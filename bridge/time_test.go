@@ -112,7 +112,7 @@ func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

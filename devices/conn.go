@@ -26,6 +26,7 @@ type conn struct {
 	session *Session
 
 	// Owned by the reader.
+	kept     KeptProfile
 	numbers  numbering // of readings that name none
 	before   numbering // the one before: a device may send its old queue between new readings
 	acksFor  bool      // the device wants hub.ack{count} for frames without seq
@@ -60,7 +61,7 @@ const keptFrame = 128 << 10
 
 func newConn(hub *Connector, device string, dialect wire.Dialect, ws *websocket.Conn) *conn {
 	n := &conn{hub: hub, device: device, dialect: dialect, ws: ws, pingAfter: pingJitter()}
-	n.keepalive.Store(int64(hub.cfg.Keepalive))
+	n.keepalive.Store(int64(n.profile().Keepalive.Interval))
 	n.out.init(n)
 	n.acks.conn = n
 	ws.SetReadLimit(wire.HardMaxFrame)
@@ -76,6 +77,9 @@ func newConn(hub *Connector, device string, dialect wire.Dialect, ws *websocket.
 	ws.SetCloseHandler(func(int, string) error { return nil }) // run answers it, once
 	return n
 }
+
+// profile is what holds for the device at present.
+func (n *conn) profile() *Profile { return n.kept.Of(n.hub.profiles, n.device) }
 
 // run reads until the connection ends, and returns when all of it has ended.
 func (n *conn) run() {
@@ -105,7 +109,8 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 			scratches.Put(s)
 		}
 	}()
-	size, err := n.fill(s, r)
+	most := n.profile().Limits.MaxFrame
+	size, err := n.fill(s, r, most)
 	if err != nil {
 		return err
 	}
@@ -118,10 +123,10 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 		defer n.out.ready()
 	}
 	switch {
-	case size > int64(n.hub.cfg.MaxFrame):
+	case size > most:
 		n.refuse(nil, &wire.Error{
-			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: int64(n.hub.cfg.MaxFrame), Value: size,
-			Message: fmt.Sprintf("a frame of %d bytes is larger than max_frame, %d; it was read past", size, n.hub.cfg.MaxFrame),
+			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: most, Value: size,
+			Message: fmt.Sprintf("a frame of %d bytes is larger than max_frame, %d; it was read past", size, most),
 		})
 	default:
 		// Whatever was negotiated: that says what the hub writes, and whether lists are SenML packs.
@@ -133,8 +138,8 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 	return nil
 }
 
-// fill reads the frame into s and returns its size; of one that is too large it keeps nothing.
-func (n *conn) fill(s *scratch, r io.Reader) (size int64, err error) {
+// fill reads the frame into s and returns its size; of one that is larger than most it keeps nothing.
+func (n *conn) fill(s *scratch, r io.Reader, most int64) (size int64, err error) {
 	s.frame = s.frame[:0]
 	for {
 		if len(s.frame) == cap(s.frame) {
@@ -149,7 +154,7 @@ func (n *conn) fill(s *scratch, r io.Reader) (size int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		if size <= int64(n.hub.cfg.MaxFrame) {
+		if size <= most {
 			s.frame = s.frame[:len(s.frame)+m]
 		} else {
 			s.frame = s.frame[:0]

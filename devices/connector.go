@@ -32,22 +32,15 @@ type Sink interface {
 
 // Config is what an operator can set of device connections.
 type Config struct {
-	MaxFrame         int           // bytes of the largest frame that is taken
-	Keepalive        time.Duration // a silent device is pinged within it; gone after 1.5 of it without a sign of life
 	WriteTimeout     time.Duration // a device that does not read for so long is cut
 	HandshakeTimeout time.Duration // from the upgrade request to its answer
 }
-
-// Bounds of what a device may ask for as its keepalive.
-const (
-	minKeepalive = 10 * time.Second
-	maxKeepalive = 15 * time.Minute
-)
 
 // Connector turns requests to /connect into sessions over WebSocket.
 type Connector struct {
 	cfg      Config
 	registry *Registry
+	profiles *Profiles
 	sessions *Sessions
 	sink     Sink
 	states   States
@@ -64,9 +57,9 @@ type Connector struct {
 }
 
 // NewConnector returns a running Connector; Stop ends it.
-func NewConnector(cfg Config, registry *Registry, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
+func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
 	c := &Connector{
-		cfg: cfg, registry: registry, sessions: sessions, sink: sink, states: states, log: log,
+		cfg: cfg, registry: registry, profiles: profiles, sessions: sessions, sink: sink, states: states, log: log,
 		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,

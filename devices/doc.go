@@ -11,7 +11,7 @@
 // not read, TCP carries the pressure, and its liveness stands still. A command that does not fit in the outbox is
 // refused at once. A live view that does not keep up is told how much it missed.
 //
-// Files in reading order: registry.go and registry_store.go (who may), entry.go, importer.go and import_plan.go (many at once, all or none;
+// Files in reading order: registry.go and registry_store.go (who may), profile.go and limits.go (what holds for it), entry.go, importer.go and import_plan.go (many at once, all or none;
 // devices/roster reads their lists), identity.go (who it is), session.go and
 // sessions.go (who is), presence.go, clock.go and units.go (what is remembered of it), recorder.go (what befell it), feed.go (who looks), connector.go (from request to
 // WebSocket), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),

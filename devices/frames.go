@@ -82,13 +82,13 @@ func (n *conn) hello(f wire.Frame) error {
 	}
 	n.acksFor = h.Ack
 	n.out.limit(h.MaxFrame)
-	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: n.hub.cfg.MaxFrame, Pending: n.session.Pending()}
+	w := wire.Welcome{Device: n.device, Session: n.session.ID(), Time: time.Now().UnixMilli(), MaxFrame: int(n.profile().Limits.MaxFrame), Pending: n.session.Pending()}
 	if h.Boot != "" {
 		w.Ack = n.recall(h.Boot)
 	}
 	if h.KeepaliveS > 0 {
-		asked := time.Duration(min(h.KeepaliveS, int(maxKeepalive/time.Second))) * time.Second
-		n.keepalive.Store(int64(max(asked, minKeepalive)))
+		const day = 24 * 60 * 60 // longer is none of the bounds
+		n.keepalive.Store(int64(n.profile().Keepalive.Agree(time.Duration(min(h.KeepaliveS, day)) * time.Second)))
 	}
 	w.KeepaliveS = int(time.Duration(n.keepalive.Load()).Seconds())
 	n.welcome(f.ID, w, h.MaxFrame)

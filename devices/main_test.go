@@ -38,6 +38,14 @@ type hub struct {
 	stopOnce  func() error
 }
 
+// common is the profile of a device without a type.
+func common() devices.Profile {
+	return devices.Profile{
+		Keepalive: devices.Keepalive{Interval: 45 * time.Second, Min: 10 * time.Second, Max: 15 * time.Minute},
+		Limits:    devices.Limits{BurstMs: 10_000, MaxFrame: maxFrame, Fields: 1024},
+	}
+}
+
 // newHub starts a hub that knows the devices d1, d2 and d3.
 func newHub(t testing.TB) *hub {
 	t.Helper()
@@ -53,8 +61,8 @@ func newHub(t testing.TB) *hub {
 	h.sessions = devices.NewSessions(log)
 	h.sessions.Bind(h.answers)
 	h.connector = devices.NewConnector(devices.Config{
-		MaxFrame: maxFrame, Keepalive: 45 * time.Second, WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, h.sessions, h.sink, h.states, log)
+		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
+	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,6 +50,7 @@ type Device struct {
 	Tags       []string          `json:"tags,omitempty"`
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Enabled    bool              `json:"enabled"`
+	Limits     map[string]int64  `json:"limits,omitempty"` // of its own, by name; the others are its type's
 	Created    time.Time         `json:"created"`
 	Token      auth.Hash         `json:"token"`
 }
@@ -76,6 +78,11 @@ func (d Device) validate() error {
 			return &InvalidError{Field: "attributes." + name, Message: fmt.Sprintf("names and values have at most %d bytes, names at least 1", maxAttribute)}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.Limits)) {
+		if wrong := CheckLimit(name, d.Limits[name]); wrong != "" {
+			return &InvalidError{Field: "limits." + name, Message: wrong}
+		}
+	}
 	return nil
 }
 
@@ -90,7 +97,8 @@ type Registry struct {
 	watcher jetstream.KeyWatcher
 	done    chan struct{} // closed when the watch has ended
 
-	changing sync.RWMutex // held for reading while a device is written, for writing by an import
+	changes  atomic.Uint64 // of the mirror, counted after each
+	changing sync.RWMutex  // held for reading while a device is written, for writing by an import
 
 	mu      sync.RWMutex
 	byID    map[string]entry

@@ -99,6 +99,7 @@ func (r *Registry) keep(d Device, revision uint64) {
 	delete(r.graves, d.ID)
 	delete(r.byToken, old.device.Token)
 	r.byID[d.ID] = entry{device: d, revision: revision}
+	r.changes.Add(1)
 	r.byToken[d.Token] = d.ID
 }
 
@@ -113,6 +114,7 @@ func (r *Registry) forget(id string, revision uint64) {
 	}
 	if old, ok := r.byID[id]; ok && old.revision < revision {
 		delete(r.byID, id)
+		r.changes.Add(1)
 		delete(r.byToken, old.device.Token)
 	}
 }
@@ -152,7 +154,7 @@ func (r *Registry) update(ctx context.Context, id string, change func(*Device) e
 			return Device{}, fmt.Errorf("device %s: %w", id, ErrNotFound)
 		}
 		d := e.device
-		d.Tags, d.Attributes = slices.Clone(d.Tags), maps.Clone(d.Attributes)
+		d.Tags, d.Attributes, d.Limits = slices.Clone(d.Tags), maps.Clone(d.Attributes), maps.Clone(d.Limits)
 		if err := change(&d); err != nil {
 			return Device{}, err
 		}
@@ -204,6 +206,7 @@ func (r *Registry) Delete(ctx context.Context, id string) error {
 	defer r.mu.Unlock()
 	if r.byID[id].revision == e.revision {
 		delete(r.byID, id)
+		r.changes.Add(1)
 		delete(r.byToken, e.device.Token)
 		r.deleted[id] = e.revision // the watch may have yet to bring it
 	}

@@ -35,17 +35,22 @@ type HTTPConfig struct {
 
 // DevicesConfig bounds what one device may ask of the hub.
 type DevicesConfig struct {
-	MaxFrame         Size          `yaml:"max_frame"`         // largest frame, MQTT payload or HTTP body that is taken
-	Keepalive        time.Duration `yaml:"keepalive"`         // longest silence before the hub pings
+	MaxFrame         Size          `yaml:"max_frame"`     // largest frame, MQTT payload or HTTP body that is taken
+	Keepalive        time.Duration `yaml:"keepalive"`     // longest silence before the hub pings, unless the device asks for another
+	KeepaliveMin     time.Duration `yaml:"keepalive_min"` // of what a device may ask for
+	KeepaliveMax     time.Duration `yaml:"keepalive_max"`
 	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
 	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: twice the number of processors
+	Limits           LimitsConfig  `yaml:"limits"`
 }
 
 // TypeConfig says what is known of all devices of one type, as the registry names it.
 type TypeConfig struct {
 	Name         string                  `yaml:"name"`
 	Fields       map[string]FieldConfig  `yaml:"fields"`
+	Keepalive    KeepaliveConfig         `yaml:"keepalive"`
+	Limits       TypeLimitsConfig        `yaml:"limits"`
 	Methods      map[string]MethodConfig `yaml:"methods"`
 	OtherMethods string                  `yaml:"other_methods"` // allow, refuse or announced; empty: refuse if there are methods, else allow
 }
@@ -61,7 +66,8 @@ type MethodConfig struct {
 
 // FieldConfig says what a field holds.
 type FieldConfig struct {
-	Type string `yaml:"type"` // float, integer, string or boolean
+	Type string `yaml:"type"` // float, integer, string or boolean; empty, beside a unit: that of the first value
+	Unit string `yaml:"unit"` // for people
 }
 
 // IngestConfig is the way from the accepted reading to the store.
@@ -184,6 +190,9 @@ func defaultConfig() Config {
 			Keepalive:        45 * time.Second, // below the 60 s at which common proxies cut
 			WriteTimeout:     10 * time.Second,
 			HandshakeTimeout: 10 * time.Second,
+			KeepaliveMin:     10 * time.Second,
+			KeepaliveMax:     15 * time.Minute,
+			Limits:           LimitsConfig{Burst: 10 * time.Second, Connects: 60},
 		},
 		Ingest: IngestConfig{
 			JournalBytes: backbone.DefaultJournalMaxBytes,

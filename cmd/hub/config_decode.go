@@ -70,6 +70,9 @@ func (d *configDecoder) value(node *yaml.Node, target reflect.Value, path string
 		return
 	}
 	switch {
+	case target.Kind() == reflect.Pointer: // nil: not said
+		target.Set(reflect.New(target.Type().Elem()))
+		d.value(node, target.Elem(), path)
 	case target.Type() == reflect.TypeFor[Schema]():
 		d.schema(node, target, path)
 	case target.Type() == reflect.TypeFor[time.Time]() || target.Kind() != reflect.Struct && target.Kind() != reflect.Slice && target.Kind() != reflect.Map:

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"telemetryhub/auth"
 	"telemetryhub/bridge"
@@ -49,6 +50,7 @@ func (c *Config) validate(faults *faultList) {
 	c.validateTLS(faults)
 	c.validateDevices(faults)
 	c.validateTypes(faults)
+	c.validateProfiles(faults)
 	c.validateIngest(faults)
 	c.validateStore(faults)
 	c.validateCommands(faults)
@@ -109,7 +111,6 @@ func (c *Config) validateTLS(faults *faultList) {
 
 func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.max_frame", c.Devices.MaxFrame, minFrame, maxFrame)
-	within(faults, "devices.keepalive", c.Devices.Keepalive, time.Second, 24*time.Hour)
 	within(faults, "devices.write_timeout", c.Devices.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.handshake_timeout", c.Devices.HandshakeTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.max_handshakes", c.Devices.MaxHandshakes, 0, 100_000)
@@ -130,8 +131,12 @@ func (c *Config) validateTypes(faults *faultList) {
 			if field == "" {
 				faults.add(key, "a field has a name")
 			}
-			if kind := t.Fields[field].Type; !isFieldType(kind) {
-				faults.add(key+".type", "%q is not one of float, integer, string, boolean", kind)
+			of := t.Fields[field]
+			if !isFieldType(of.Type) && (of.Type != "" || of.Unit == "") {
+				faults.add(key+".type", "%q is not one of float, integer, string, boolean", of.Type)
+			}
+			if len(of.Unit) > wire.MaxUnit || strings.ContainsFunc(of.Unit, unicode.IsControl) {
+				faults.add(key+".unit", "%q is not a unit: at most %d bytes without control characters", of.Unit, wire.MaxUnit)
 			}
 		}
 		t.validateMethods(faults, at)

@@ -47,6 +47,7 @@ type hub struct {
 
 	ingest    *ingest.Ingest
 	registry  *devices.Registry
+	profiles  *devices.Profiles
 	importer  *devices.Importer
 	sessions  *devices.Sessions
 	catalogue *catalogue.Catalogue
@@ -137,7 +138,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 		Times:         ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
 		Fields:        ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
 		ReceivedField: c.ReceivedField,
-		FieldType:     fieldTypes(h.cfg.Types, h.registry),
+		FieldType:     fieldTypes(h.profiles),
 		Crowded:       shareProcessors(),
 		SetAside:      h.noteAside,
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
@@ -161,6 +162,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
+	h.profiles = h.cfg.profiles(h.registry)
 	h.sessions = devices.NewSessions(h.log) // whose flight recorder ingest tells of readings that it sets aside
 	h.importer, err = devices.OpenImporter(ctx, h.registry, h.bus.Batch(backbone.Devices), h.log)
 	return err
@@ -203,8 +205,8 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
-		MaxFrame: int(d.MaxFrame), Keepalive: d.Keepalive, WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
-	}, h.registry, h.sessions, h.ingest, h.states, h.log)
+		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
+	}, h.registry, h.profiles, h.sessions, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
 }
@@ -231,7 +233,7 @@ func (c CommandsConfig) ledger() commands.Config {
 }
 
 func (h *hub) openBridge(context.Context) error {
-	joined := bridge.Hub{Registry: h.registry, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
+	joined := bridge.Hub{Registry: h.registry, Profiles: h.profiles, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
 	m := h.cfg.MQTT
 	if m.Listen != "" || m.PlainListen != "" {
 		broker, err := bridge.OpenBroker(h.cfg.broker(), h.certs.ServerTLS(), joined)
