@@ -62,8 +62,8 @@ func TestEachChangeIsAnAct(t *testing.T) {
 			b = newBench(t, api.Config{})
 			b.actsOff = errors.New("no room")
 			b.ask(op.method, op.request(), "op_admin", body).wantProblem(503, "audit_unavailable")
-			if len(b.kicked)+len(b.settled)+len(b.retyped)+len(b.acts) != 0 || b.replay.State != "" || len(b.devices) != 3 {
-				t.Errorf("something was done that cannot be recorded: %v %v %v", b.kicked, b.settled, b.recorded())
+			if len(b.left)+len(b.settled)+len(b.retyped)+len(b.acts) != 0 || b.replay.State != "" || len(b.devices) != 3 {
+				t.Errorf("something was done that cannot be recorded: %v %v %v", b.left, b.settled, b.recorded())
 			}
 		})
 	}

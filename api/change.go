@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"telemetryhub/devices"
-	"telemetryhub/wire"
 )
 
 type createDeviceInput struct {
@@ -97,9 +96,8 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 	if err != nil {
 		return nil, err
 	}
-	// After the change, so that the device cannot come back in between.
 	if !d.Enabled {
-		s.leave(ctx, d.ID, "disabled")
+		s.abandonCommands(ctx, d.ID, "disabled") // after the change, which has ended the connection: none can be sent now
 	}
 	s.logChange(ctx, "edited", d.ID)
 	return &deviceOutput{Body: s.view(d)}, nil
@@ -116,7 +114,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	if err := s.deps.Registry.Delete(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	s.leave(ctx, in.ID, "deleted")
+	s.abandonCommands(ctx, in.ID, "deleted") // likewise
 	s.deps.Sessions.Forget(in.ID)
 	s.deps.Ingest.Forget(in.ID)
 	s.forgetState(ctx, in.ID)
@@ -131,13 +129,6 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 // abandonTimeout bounds how long the deletion or disabling of a device waits until the end of its commands is durable. It is that of
 // one write of the ledger.
 const abandonTimeout = 10 * time.Second
-
-// leave ends the connection and the commands of a device that was disabled or deleted.
-func (s *Server) leave(ctx context.Context, device, how string) {
-	s.abandonCommands(ctx, device, how) // before the connection ends, so that they bear the true cause
-	s.deps.Sessions.Kick(device, wire.CloseRevoked, how)
-	s.abandonCommands(ctx, device, how) // what was sent until then; now none can be
-}
 
 func (s *Server) abandonCommands(ctx context.Context, device, how string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout) // it is done, whoever still listens
@@ -167,7 +158,6 @@ func (s *Server) newDeviceToken(ctx context.Context, in *DevicePath) (*deviceTok
 	if err != nil {
 		return nil, err
 	}
-	s.deps.Sessions.Kick(in.ID, wire.CloseRevoked, "new token")
 	s.logChange(ctx, "token renewed", in.ID)
 	out := &deviceTokenOutput{}
 	out.Body.ID, out.Body.Token = in.ID, token

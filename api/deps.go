@@ -31,7 +31,7 @@ type Registry interface {
 	Update(ctx context.Context, id string, change func(*devices.Device) error) (devices.Device, error)
 	Delete(ctx context.Context, id string) error
 	NewToken(ctx context.Context, id string) (string, error)
-	Authenticate(device, token string) (devices.Device, error)
+	Authenticate(device, token string) (devices.Device, devices.Proof, error)
 }
 
 // Recorder is what befell each device on the line, the newest first; devices.Sessions is one.
@@ -43,7 +43,6 @@ type Recorder interface {
 // Sessions knows who is connected; devices.Sessions is one.
 type Sessions interface {
 	Presence(device string) devices.Presence
-	Kick(device string, code int, reason string) bool
 	Forget(device string) // what is known of a device that was deleted
 	LearnUnits(device string, units []wire.Unit)
 	Units(device string) map[string]string // by field, as the device said

@@ -150,17 +150,17 @@ func TestChangeDevice(t *testing.T) {
 	if v = b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"tags":[]}`).want(200).json(); len(v["tags"].([]any)) != 0 || v["type"] != "new" {
 		t.Errorf("changed to %v", v)
 	}
-	if got := b.said(&b.kicked); len(got) != 0 {
-		t.Errorf("kicked without a reason: %v", got)
+	if got := b.said(&b.left); len(got) != 0 {
+		t.Errorf("taken out without a reason: %v", got)
 	}
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":false}`).want(200)
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d1 abandoned by ada: the device was disabled", "d1 4003 disabled", "d1 abandoned by ada: the device was disabled"}) {
-		t.Errorf("kicked %v", got)
+	if got := b.said(&b.left); !slices.Equal(got, []string{"d1 abandoned by ada: the device was disabled"}) {
+		t.Errorf("made of it %v", got)
 	}
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":true}`).want(200)
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"enabled":true}`).want(200)
-	if got := b.said(&b.kicked); len(got) != 4 || got[3] != "d1 abandoned by ada: the device was disabled" {
-		t.Errorf("kicked %v, want once more the end of what a kill in the middle of the disabling left", got)
+	if got := b.said(&b.left); len(got) != 2 || got[1] != "d1 abandoned by ada: the device was disabled" {
+		t.Errorf("made of it %v, want once more the end of what a kill in the middle of the disabling left", got)
 	}
 	b.ask("PATCH", "/api/v1/devices/none", "op_admin", `{}`).wantProblem(404, "device_not_found")
 	b.ask("PATCH", "/api/v1/devices/d1", "op_admin", `{"id":"d7"}`).wantProblem(422, "invalid")
@@ -175,14 +175,14 @@ func TestDeleteAndRenew(t *testing.T) {
 	if data, _ := v["data"].(string); v["id"] != "d1" || !strings.Contains(data, "stay") {
 		t.Errorf("deleted: %v", v)
 	}
-	if got := b.said(&b.kicked); !slices.Equal(got, []string{"d2 4003 new token", "d1 abandoned by ada: the device was deleted", "d1 4003 deleted", "d1 abandoned by ada: the device was deleted", "d1 forgotten"}) {
-		t.Errorf("kicked %v", got)
+	if got := b.said(&b.left); !slices.Equal(got, []string{"d1 abandoned by ada: the device was deleted", "d1 forgotten"}) {
+		t.Errorf("made of it %v", got)
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")
 	b.ask("POST", "/api/v1/devices/d1/token", "op_admin", "").wantProblem(404, "device_not_found")
 	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d2"}`).wantProblem(409, "device_exists")
 	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d1"}`).want(201)
-	if got := b.said(&b.kicked); len(got) != 6 || got[5] != "d1 abandoned by ada: the device was deleted" {
-		t.Errorf("kicked %v, want the end of what a kill in the middle of the deletion left, for the new device alone", got)
+	if got := b.said(&b.left); len(got) != 3 || got[2] != "d1 abandoned by ada: the device was deleted" {
+		t.Errorf("made of it %v, want the end of what a kill in the middle of the deletion left, for the new device alone", got)
 	}
 }

@@ -37,6 +37,14 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
+// OperatorName returns who asked for what is done in ctx; "" where it is not done for an operator.
+func OperatorName(ctx context.Context) string {
+	if x := exchangeOf(ctx); x != nil {
+		return x.operator.Name
+	}
+	return ""
+}
+
 // WriteHeader keeps the status.
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {

@@ -34,7 +34,7 @@ type fakeHub struct {
 	latest   map[string]map[string]api.Value
 	latestBy []time.Time // the deadlines of those who asked for latest
 
-	kicked    []string // "id code reason"
+	left      []string // what was made of devices that were taken out
 	refused   []string // "id reason"
 	committed []string // "id fields of the first reading"
 	commitErr error
@@ -198,18 +198,18 @@ func (f fakeRegistry) NewToken(_ context.Context, id string) (string, error) {
 	return f.keys[id], nil
 }
 
-func (f fakeRegistry) Authenticate(id, token string) (devices.Device, error) {
+func (f fakeRegistry) Authenticate(id, token string) (devices.Device, devices.Proof, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for have, key := range f.keys {
 		if key == token && (id == "" || id == have) {
 			if d := f.devices[have]; d.Enabled {
-				return d, nil
+				return d, devices.Proof{Kind: devices.ProofToken}, nil
 			}
-			return devices.Device{}, devices.ErrDisabled
+			return devices.Device{}, devices.Proof{}, devices.ErrDisabled
 		}
 	}
-	return devices.Device{}, devices.ErrCredentials
+	return devices.Device{}, devices.Proof{}, devices.ErrCredentials
 }
 
 type fakeSessions struct{ *fakeHub }
@@ -230,13 +230,6 @@ func (f fakeSessions) Presence(device string) devices.Presence {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.presence[device]
-}
-
-func (f fakeSessions) Kick(device string, code int, reason string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.kicked = append(f.kicked, device+" "+itoa(code)+" "+reason)
-	return f.presence[device].Online
 }
 
 func (f fakeSessions) Forget(device string) {
@@ -322,7 +315,7 @@ func (f fakeCommands) Retry(ctx context.Context, id string, by commands.Request)
 func (f fakeCommands) Abandon(_ context.Context, device, actor, cause string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.kicked = append(f.kicked, device+" abandoned by "+actor+": "+cause)
+	f.left = append(f.left, device+" abandoned by "+actor+": "+cause)
 	return nil
 }
 
@@ -351,7 +344,7 @@ func (f fakeIngest) Refuse(device, reason string) {
 func (f fakeIngest) Forget(device string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.kicked = append(f.kicked, device+" forgotten")
+	f.left = append(f.left, device+" forgotten")
 }
 
 func (f fakeIngest) Latest(ctx context.Context, device string) map[string]api.Value {

@@ -186,7 +186,7 @@ func (s *Server) afterImport(ctx context.Context, imported []devices.Imported, r
 			s.forgetState(ctx, d.Device.ID) // of a device that had this id, if its state outlived it
 		}
 		if d.Outcome == devices.Updated && !d.Device.Enabled {
-			s.leave(ctx, d.Device.ID, "disabled")
+			s.abandonCommands(ctx, d.Device.ID, "disabled")
 		}
 	}
 	s.log.InfoContext(ctx, "devices imported", "created", result.Created, "updated", result.Updated, "skipped", result.Skipped,

@@ -25,8 +25,8 @@ func TestImportDevices(t *testing.T) {
 	if want := "id,token,outcome\nn1,dev_n1,created\nd1,,updated\n"; string(a.body) != want || a.header.Get("Content-Type") != "text/csv; charset=utf-8" {
 		t.Errorf("%s %q", a.header.Get("Content-Type"), a.body)
 	}
-	if kicked := b.said(&b.kicked); !slices.Contains(kicked, "d1 4003 disabled") {
-		t.Errorf("the device that was disabled: %v", kicked)
+	if left := b.said(&b.left); !slices.Contains(left, "d1 abandoned by ada: the device was disabled") {
+		t.Errorf("the device that was disabled: %v", left)
 	}
 	a = b.ask("POST", importPath, "op_admin", `{"id":"n2"}`, "Content-Type: application/x-ndjson", "Accept: application/x-ndjson").want(200)
 	if want := `{"id":"n2","outcome":"created","token":"dev_n2"}` + "\n"; string(a.body) != want {

@@ -97,8 +97,10 @@ func (s *Server) authenticateDevice(r *http.Request, id string) (string, error) 
 	if !ok {
 		return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN")
 	}
-	d, err := s.deps.Registry.Authenticate(shown.Device, shown.Token)
+	d, proof, err := s.deps.Registry.Authenticate(shown.Device, shown.Token)
 	switch {
+	case errors.Is(err, devices.ErrExpired), err == nil && proof.Renewal:
+		return "", deviceUnauthorized("credentials_expired", "the device's token has expired")
 	case errors.Is(err, devices.ErrCredentials), errors.Is(err, devices.ErrNotFound):
 		return "", deviceUnauthorized("bad_credentials", "the device's credentials are wrong")
 	case err != nil:

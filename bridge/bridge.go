@@ -12,9 +12,9 @@ import (
 
 // Registry knows the devices and their tokens.
 type Registry interface {
-	Authenticate(device, token string) (devices.Device, error)
+	Authenticate(device, token string) (devices.Device, devices.Proof, error)
 	Get(id string) (devices.Device, bool)
-	Current(d devices.Device) bool // it may still connect
+	Current(device string, p devices.Proof) error // nil: it may be connected
 }
 
 // Profiles knows what holds for each device.

@@ -63,9 +63,13 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 	d = &bridgedDevice{owner: b, id: device, seen: time.Now()}
 	session, attached := hub.Sessions.AttachIfAbsent(devices.Attachment{
 		Device: device, Transport: transportBridge + b.line.external.cfg.Name, Remote: b.line.external.remote(), Link: d,
+		Proof: devices.Proof{Kind: devices.ProofBroker, ID: b.line.external.cfg.Name},
 	})
 	if !attached {
 		return nil
+	}
+	if err := hub.Registry.Current(device, session.Proof); err != nil { // a change before the session found none to end
+		d.Close(wire.CloseRevoked, devices.VoidReason(err))
 	}
 	b.mu.Lock()
 	d.session = session

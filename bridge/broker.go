@@ -107,6 +107,7 @@ type Origin struct {
 	// Device is set where the way to this connection has proved who it is (a certificate, a token in the upgrade's
 	// headers); CONNECT needs no password then, and its username must be empty or the same.
 	Device string
+	Proof  devices.Proof // by which it did
 }
 
 // errClosing is returned for connections that come while the broker stops.
@@ -169,7 +170,7 @@ func (b *Broker) leave(c *client) {
 
 // admit implements rules.
 func (b *Broker) admit(c *client, hello connect) *refusal {
-	device, r := b.identify(c.origin, hello)
+	device, proof, r := b.identify(c.origin, hello)
 	if r != nil {
 		b.metrics.connects.WithLabelValues(r.reason).Inc()
 		b.noteRefused(c.origin, hello, r)
@@ -177,7 +178,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		return r
 	}
 	b.metrics.connects.WithLabelValues("").Inc()
-	c.device, c.admittedAs = device.ID, device
+	c.device, c.proof = device.ID, proof
 	if hello.will != nil {
 		c.takeWill(*hello.will)
 	}
@@ -196,41 +197,51 @@ func (b *Broker) noteRefused(from Origin, hello connect, r *refusal) {
 	}
 }
 
-// identify finds out which device a CONNECT comes from.
-func (b *Broker) identify(from Origin, hello connect) (devices.Device, *refusal) {
+// identify finds out which device a CONNECT comes from, and what it proved that with.
+func (b *Broker) identify(from Origin, hello connect) (devices.Device, devices.Proof, *refusal) {
 	if from.Device != "" {
-		device, ok := b.hub.Registry.Get(from.Device)
-		switch {
-		case hello.username != "" && hello.username != from.Device:
-			return device, &refusal{reason: "other_device", code: codeNotAuthorized, message: "the username is not the device that opened this connection"}
-		case !ok:
-			return device, &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the device does not exist any more"}
-		case !device.Enabled:
-			return device, &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
+		device, _ := b.hub.Registry.Get(from.Device)
+		if hello.username != "" && hello.username != from.Device {
+			return device, from.Proof, &refusal{reason: "other_device", code: codeNotAuthorized, message: "the username is not the device that opened this connection"}
 		}
-		return device, nil
+		return device, from.Proof, refusalOf(b.hub.Registry.Current(from.Device, from.Proof))
 	}
-	device, err := b.hub.Registry.Authenticate(hello.username, hello.password)
+	device, proof, err := b.hub.Registry.Authenticate(hello.username, hello.password)
+	if err == nil && proof.Renewal {
+		err = devices.ErrExpired
+	}
+	r := refusalOf(err)
+	if r != nil && r.code == codeUnavailable {
+		b.log.Warn("mqtt device could not be authenticated", "err", err)
+	}
+	return device, proof, r
+}
+
+// refusalOf says why a device that showed its credentials is not let in; nil: it is.
+func refusalOf(err error) *refusal {
 	switch {
 	case err == nil:
-		return device, nil
+		return nil
 	case errors.Is(err, devices.ErrDisabled):
-		return device, &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
-	case errors.Is(err, devices.ErrCredentials), errors.Is(err, devices.ErrNotFound):
-		return device, &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the username is the device's id and the password its token; these are not known"}
+		return &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
+	case errors.Is(err, devices.ErrExpired):
+		return &refusal{reason: "credentials_expired", code: codeBadCredentials, message: "the credentials have expired"}
+	case errors.Is(err, devices.ErrNotFound), errors.Is(err, devices.ErrRevoked):
+		return &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the device does not exist any more, or its credentials were revoked"}
+	case errors.Is(err, devices.ErrCredentials):
+		return &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the username is the device's id and the password its token; these are not known"}
 	}
-	b.log.Warn("mqtt device could not be authenticated", "err", err)
-	return device, &refusal{reason: "unavailable", code: codeUnavailable, message: "the registry cannot be asked now"}
+	return &refusal{reason: "unavailable", code: codeUnavailable, message: "the registry cannot be asked now"}
 }
 
 // established implements rules.
 func (b *Broker) established(c *client, p peer) {
 	c.link.open(p)
 	c.session = b.hub.Sessions.Attach(devices.Attachment{
-		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Link: c.link,
+		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Proof: c.proof, Link: c.link,
 	})
-	if !b.hub.Registry.Current(c.admittedAs) {
-		c.link.Close(wire.CloseRevoked, "credentials revoked")
+	if err := b.hub.Registry.Current(c.device, c.proof); err != nil { // a change before Attach found no session to end
+		c.link.Close(wire.CloseRevoked, devices.VoidReason(err))
 		return
 	}
 	c.ready()

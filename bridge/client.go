@@ -19,12 +19,12 @@ type client struct {
 	admitted func()
 
 	// Owned by the goroutine that serves the connection.
-	device     string
-	admittedAs devices.Device // as the registry had it when CONNECT was accepted
-	session    *devices.Session
-	will       *message // published when the connection ends without DISCONNECT
-	goodbye    bool     // the device sent DISCONNECT
-	endReason  string   // why the engine ended it, "" when it did not say
+	device    string
+	proof     devices.Proof // by which CONNECT was accepted
+	session   *devices.Session
+	will      *message // published when the connection ends without DISCONNECT
+	goodbye   bool     // the device sent DISCONNECT
+	endReason string   // why the engine ended it, "" when it did not say
 }
 
 func newClient(b *Broker, from Origin, admitted func()) *client {

@@ -80,7 +80,7 @@ func newHub(t *testing.T) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry, err := devices.OpenRegistry(t.Context(), kv)
+	registry, err := devices.OpenRegistry(t.Context(), kv, devices.TokenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

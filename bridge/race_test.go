@@ -11,7 +11,7 @@ import (
 // no session to end.
 func TestBrokerEndsASessionWhoseDeviceChangedBeforeItBegan(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, h *hub) error{
-		"new token": func(t *testing.T, h *hub) error {
+		"credentials revoked": func(t *testing.T, h *hub) error {
 			_, err := h.registry.NewToken(t.Context(), "sensor-1")
 			return err
 		},
@@ -38,7 +38,7 @@ func TestBrokerEndsASessionWhoseDeviceChangedBeforeItBegan(t *testing.T) {
 			if cause := next(t, "end of the session", h.answers.ended); cause != "sensor-1" {
 				t.Errorf("the session of %s ended", cause)
 			}
-			if p := h.sessions.Presence("sensor-1"); p.Online || p.Cause != "credentials revoked" {
+			if p := h.sessions.Presence("sensor-1"); p.Online || p.Cause != name {
 				t.Errorf("presence %+v", p)
 			}
 		})

@@ -18,16 +18,16 @@ import (
 // oneDevice is a registry without a bucket, for tests in virtual time.
 type oneDevice struct{}
 
-func (oneDevice) Current(devices.Device) bool { return true }
+func (oneDevice) Current(string, devices.Proof) error { return nil }
 func (oneDevice) Get(id string) (devices.Device, bool) {
 	return devices.Device{ID: "sensor-1", Enabled: true}, id == "sensor-1"
 }
 
-func (o oneDevice) Authenticate(id, token string) (devices.Device, error) {
+func (o oneDevice) Authenticate(id, token string) (devices.Device, devices.Proof, error) {
 	if id != "sensor-1" || token != "secret" {
-		return devices.Device{}, devices.ErrCredentials
+		return devices.Device{}, devices.Proof{}, devices.ErrCredentials
 	}
-	return devices.Device{ID: id, Enabled: true}, nil
+	return devices.Device{ID: id, Enabled: true}, devices.Proof{Kind: devices.ProofToken, ID: "1"}, nil
 }
 
 // inBubble runs a test against a broker in virtual time, whose connections are made by pipe.

@@ -83,7 +83,7 @@ func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *
 // ServeHTTP answers GET /connect and /connect/{device}. It returns when the upgrade is done; the connection lives in
 // goroutines of its own, so that net/http's buffers and stack are given back.
 func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	device, no := c.identify(r)
+	device, proof, no := c.identify(r)
 	if no == nil {
 		no = checkUpgrade(w, r)
 	}
@@ -110,7 +110,7 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.log.Info("upgrade failed", "device", device.ID, "remote", r.RemoteAddr, "err", err)
 		return
 	}
-	c.start(device, dialect, ws, r.RemoteAddr)
+	c.start(device.ID, proof, dialect, ws, r.RemoteAddr)
 }
 
 // refuse counts a request that is not let in. Anybody can make such requests: they are no lines in the log.
@@ -128,7 +128,7 @@ func (c *Connector) refuse(r *http.Request, no *refusal) {
 // no such device exists.
 func (c *Connector) refusedDevice(r *http.Request) string {
 	shown, _ := CredentialsOf(r, true)
-	if d, err := c.registry.Authenticate(shown.Device, shown.Token); err == nil || errors.Is(err, ErrDisabled) {
+	if d, _, _ := c.registry.Authenticate(shown.Device, shown.Token); d.ID != "" {
 		return d.ID
 	}
 	for _, id := range []string{shown.Device, r.PathValue("device")} {
@@ -221,8 +221,8 @@ func (n *refusal) write(w http.ResponseWriter) {
 }
 
 // start attaches the session and runs the connection.
-func (c *Connector) start(device Device, dialect wire.Dialect, ws *websocket.Conn, remote string) {
-	n := newConn(c, device.ID, dialect, ws)
+func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *websocket.Conn, remote string) {
+	n := newConn(c, device, dialect, ws)
 	c.mu.Lock()
 	if c.stopping { // since it was asked, before the upgrade
 		c.mu.Unlock()
@@ -232,10 +232,10 @@ func (c *Connector) start(device Device, dialect wire.Dialect, ws *websocket.Con
 	}
 	c.running.Add(1)
 	c.mu.Unlock()
-	n.session = c.sessions.Attach(Attachment{Device: device.ID, Transport: TransportWSS, Remote: remote, Link: n})
+	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
 	c.add(n)
-	if !c.registry.Current(device) {
-		n.Close(wire.CloseRevoked, "credentials revoked")
+	if err := c.registry.Current(device, proof); err != nil { // a change before Attach found no session to end
+		n.Close(wire.CloseRevoked, VoidReason(err))
 	}
 	go n.run()
 }

@@ -37,21 +37,23 @@ type refusal struct {
 }
 
 // identify returns the device that a request to /connect or /connect/{device} comes from.
-func (c *Connector) identify(r *http.Request) (Device, *refusal) {
+func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	shown, ok := CredentialsOf(r, true)
 	if !ok {
-		return Device{}, &refusal{http.StatusUnauthorized, "no_credentials", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "no_credentials", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
 	}
 	path := r.PathValue("device")
 	// A token alone says whose it is; the path is compared afterwards, so that a right token at a wrong path is told so.
-	d, err := c.registry.Authenticate(shown.Device, shown.Token)
+	d, proof, err := c.registry.Authenticate(shown.Device, shown.Token)
 	switch {
 	case errors.Is(err, ErrDisabled):
-		return Device{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}
+		return Device{}, Proof{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}
+	case errors.Is(err, ErrExpired), err == nil && proof.Renewal:
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "credentials_expired", "the token has expired; `hubctl devices token DEVICE` gives a new one"}
 	case err != nil:
-		return Device{}, &refusal{http.StatusUnauthorized, "bad_credentials", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "bad_credentials", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
 	case path != "" && path != d.ID:
-		return Device{}, &refusal{http.StatusForbidden, "wrong_device", "the path names another device than the credentials"}
+		return Device{}, Proof{}, &refusal{http.StatusForbidden, "wrong_device", "the path names another device than the credentials"}
 	}
-	return d, nil
+	return d, proof, nil
 }

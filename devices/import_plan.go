@@ -238,6 +238,7 @@ func (m *Importer) write(ctx context.Context, some []planned) error {
 	if last, err := m.batch.PutAll(ctx, keys, values, revisions); err == nil {
 		for i, p := range some {
 			r.keep(p.Device, last-uint64(len(some)-1-i))
+			r.tell(ctx, p.Device.ID)
 		}
 		return nil
 	}
@@ -246,6 +247,7 @@ func (m *Importer) write(ctx context.Context, some []planned) error {
 		switch {
 		case err == nil:
 			r.keep(p.Device, revision)
+			r.tell(ctx, p.Device.ID)
 		case errors.Is(err, jetstream.ErrKeyExists): // it is at another revision; perhaps the batch was written all the same
 			if err := r.reload(ctx, p.Device.ID); err != nil {
 				return err
@@ -273,6 +275,6 @@ func (r *Registry) reload(ctx context.Context, id string) error {
 }
 
 func (d Device) equal(other Device) bool {
-	return d.Token == other.Token && d.Type == other.Type && d.Enabled == other.Enabled &&
+	return slices.EqualFunc(d.Tokens, other.Tokens, Token.equal) && d.Type == other.Type && d.Enabled == other.Enabled &&
 		slices.Equal(d.Tags, other.Tags) && maps.Equal(d.Attributes, other.Attributes)
 }

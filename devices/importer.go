@@ -109,10 +109,11 @@ func (m *Importer) Import(ctx context.Context, entries []Entry, existing Existin
 			continue
 		}
 		if one.Outcome == Created {
-			if one.Token, one.Device.Token, err = auth.NewToken(auth.DevicePrefix); err != nil {
+			var hash auth.Hash
+			if one.Token, hash, err = auth.NewToken(auth.DevicePrefix); err != nil {
 				return nil, err
 			}
-			one.Device.Created = now
+			one.Device.Created, one.Device.Tokens = now, []Token{newToken(hash, now, r.tokens.expiry(now))}
 		}
 		revision, err := r.revisionOf(ctx, one.Device.ID)
 		if err != nil {

@@ -172,9 +172,9 @@ func TestAnImportThatIsFinishedLaterLeavesWhatWasChangedSince(t *testing.T) {
 	if _, ok := again.Get("a"); ok {
 		t.Error("a device that was deleted came back")
 	}
-	_, err = again.Authenticate("b", token)
+	_, _, err = again.Authenticate("b", token)
 	wantErr(t, "the token made since", err, nil)
-	_, err = again.Authenticate("c", made[2].Token)
+	_, _, err = again.Authenticate("c", made[2].Token)
 	wantErr(t, "the token of the import", err, nil)
 	if keys, _ := kv.Keys(t.Context()); len(keys) != 2 {
 		t.Errorf("the bucket holds %v", keys)
@@ -218,11 +218,11 @@ func TestImport(t *testing.T) {
 	if err != nil || made[0].Outcome != devices.Created || made[1].Outcome != devices.Updated || made[2].Outcome != devices.Created || made[1].Token != "" {
 		t.Fatalf("%+v, %v", made, err)
 	}
-	_, err = r.Authenticate("new", made[0].Token)
+	_, _, err = r.Authenticate("new", made[0].Token)
 	wantErr(t, "one that was imported disabled", err, devices.ErrDisabled)
-	_, err = r.Authenticate("gone", made[2].Token)
+	_, _, err = r.Authenticate("gone", made[2].Token)
 	wantErr(t, "one whose id was deleted before", err, nil)
-	now, err := r.Authenticate("old", oldToken)
+	now, _, err := r.Authenticate("old", oldToken)
 	if err != nil || now.Type != "t" || !slices.Equal(now.Tags, []string{"b"}) || fmt.Sprint(now.Attributes) != "map[y:2 z:3]" || !now.Created.Equal(old.Created) {
 		t.Errorf("updated: %+v, %v", now, err)
 	}

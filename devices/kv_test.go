@@ -2,7 +2,9 @@ package devices_test
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -32,6 +34,7 @@ type memoryEntry struct {
 func (e memoryEntry) Key() string                     { return e.key }
 func (e memoryEntry) Value() []byte                   { return e.value }
 func (e memoryEntry) Revision() uint64                { return e.revision }
+func (e memoryEntry) Created() time.Time              { return time.Time{} }
 func (e memoryEntry) Operation() jetstream.KeyValueOp { return e.op }
 
 func newMemoryKV() *memoryKV { return &memoryKV{values: map[string]memoryEntry{}} }
@@ -89,6 +92,15 @@ func (m *memoryKV) Delete(_ context.Context, key string, _ ...jetstream.KVDelete
 	defer m.mu.Unlock()
 	_, err := m.store(key, nil, jetstream.KeyValueDelete)
 	return err
+}
+
+func (m *memoryKV) Purge(ctx context.Context, key string, opts ...jetstream.KVDeleteOpt) error {
+	return m.Delete(ctx, key, opts...)
+}
+
+// PutAll is a devices.Batch of a NATS that has none.
+func (m *memoryKV) PutAll(context.Context, []string, [][]byte, []uint64) (uint64, error) {
+	return 0, errors.New("no batches")
 }
 
 // putCount returns how many values were written.

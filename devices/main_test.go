@@ -26,8 +26,10 @@ const maxFrame = 4096
 // synctest bubble.
 type hub struct {
 	t         testing.TB
+	kv        *memoryKV
 	registry  *devices.Registry
 	sessions  *devices.Sessions
+	guard     *devices.Guard
 	connector *devices.Connector
 	sink      *sink
 	answers   *answers
@@ -49,10 +51,10 @@ func common() devices.Profile {
 // newHub starts a hub that knows the devices d1, d2 and d3.
 func newHub(t testing.TB) *hub {
 	t.Helper()
-	h := &hub{t: t, sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
+	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if h.registry, err = devices.OpenRegistry(t.Context(), newMemoryKV()); err != nil {
+	if h.registry, err = devices.OpenRegistry(t.Context(), h.kv, devices.TokenConfig{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"d1", "d2", "d3"} {
@@ -60,6 +62,7 @@ func newHub(t testing.TB) *hub {
 	}
 	h.sessions = devices.NewSessions(log)
 	h.sessions.Bind(h.answers)
+	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
 	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.sink, h.states, log)
@@ -281,6 +284,9 @@ func (a *answers) SessionReady(device string, session uint64) {
 }
 
 func (a *answers) SessionEnded(device string, session uint64) { a.add("ended %s %d", device, session) }
+
+// leaving is a devices.Leaving.
+func (a *answers) leaving(_ context.Context, device, how string) { a.add("leaving %s %s", device, how) }
 
 // logBuffer is where a hub's log goes.
 type logBuffer struct {

@@ -52,7 +52,7 @@ type Device struct {
 	Enabled    bool              `json:"enabled"`
 	Limits     map[string]int64  `json:"limits,omitempty"` // of its own, by name; the others are its type's
 	Created    time.Time         `json:"created"`
-	Token      auth.Hash         `json:"token"`
+	Tokens     []Token           `json:"tokens,omitempty"` // the oldest first
 }
 
 func (d Device) validate() error {
@@ -94,6 +94,7 @@ func hasControl(s string) bool {
 // is in the mirror, and changes of other hubs arrive by a watch.
 type Registry struct {
 	kv      jetstream.KeyValue
+	tokens  TokenConfig
 	watcher jetstream.KeyWatcher
 	done    chan struct{} // closed when the watch has ended
 
@@ -106,6 +107,9 @@ type Registry struct {
 	deleted map[string]uint64    // revision of devices deleted here, until the watch has brought that
 	graves  map[string]uint64    // revision of the deletion, of devices that were
 	plans   map[string]time.Time // keys of imports that are not finished, and when they were written
+
+	follower func(ctx context.Context, device string) // see follow
+	writing  map[string]int                           // devices that are being written here, which tells of them itself
 }
 
 type entry struct {
@@ -119,13 +123,6 @@ func (r *Registry) Get(id string) (Device, bool) {
 	defer r.mu.RUnlock()
 	e, ok := r.byID[id]
 	return e.device, ok
-}
-
-// Current reports whether d, as Authenticate or Get gave it, may still connect: it has not been deleted, disabled or
-// given a new token since. Who attaches a session asks after that: a change before it found no session to end.
-func (r *Registry) Current(d Device) bool {
-	now, ok := r.Get(d.ID)
-	return ok && now.Enabled && now.Token == d.Token
 }
 
 // Len returns how many devices there are.
@@ -157,7 +154,8 @@ func (r *Registry) Create(ctx context.Context, d Device) (Device, string, error)
 	if err != nil {
 		return Device{}, "", err
 	}
-	d.Enabled, d.Created, d.Token = true, time.Now().UTC().Truncate(time.Millisecond), hash
+	d.Enabled, d.Created = true, time.Now().UTC().Truncate(time.Millisecond)
+	d.Tokens = []Token{newToken(hash, d.Created, r.tokens.expiry(d.Created))}
 	if err := r.put(ctx, d, 0); err != nil {
 		return Device{}, "", err
 	}
@@ -165,49 +163,52 @@ func (r *Registry) Create(ctx context.Context, d Device) (Device, string, error)
 }
 
 // Update changes a device by change, which gets a copy and may be called again when another change came first. The id,
-// the token and the time of creation stay. Errors: ErrNotFound, *InvalidError, change's own.
+// the tokens and the time of creation stay. Errors: ErrNotFound, *InvalidError, change's own.
 func (r *Registry) Update(ctx context.Context, id string, change func(*Device) error) (Device, error) {
 	return r.update(ctx, id, func(d *Device) error {
 		kept := *d
 		if err := change(d); err != nil {
 			return err
 		}
-		d.ID, d.Token, d.Created = kept.ID, kept.Token, kept.Created
+		d.ID, d.Tokens, d.Created = kept.ID, kept.Tokens, kept.Created
 		return d.validate()
 	})
 }
 
-// NewToken gives a device a new token and returns it; the one before it is void at once.
+// NewToken gives a device a new token and returns it; those before it are void at once.
 func (r *Registry) NewToken(ctx context.Context, id string) (string, error) {
 	token, hash, err := auth.NewToken(auth.DevicePrefix)
 	if err != nil {
 		return "", err
 	}
 	_, err = r.update(ctx, id, func(d *Device) error {
-		d.Token = hash
+		now := time.Now().UTC().Truncate(time.Millisecond)
+		d.Tokens = []Token{newToken(hash, now, r.tokens.expiry(now))}
 		return nil
 	})
 	return token, err
 }
 
-// Authenticate returns the device that token belongs to. With an empty id it is found by the token alone. Errors:
-// ErrCredentials, and ErrDisabled, which comes with the device.
-func (r *Registry) Authenticate(id, token string) (Device, error) {
+// Authenticate returns the device that token belongs to, and what it proves. With an empty id the device is found by the
+// token alone. Who is let in by a Proof that is good for renewal only may do nothing else. Errors: ErrCredentials;
+// ErrDisabled and ErrExpired, which come with the device.
+func (r *Registry) Authenticate(id, token string) (Device, Proof, error) {
 	if token == "" {
-		return Device{}, ErrCredentials
+		return Device{}, Proof{}, ErrCredentials
 	}
 	r.mu.RLock()
 	if id == "" {
 		// The map is keyed by the token's hash: what its timing could tell is of no use without the token.
 		id = r.byToken[auth.HashToken(token)]
 	}
-	e, ok := r.byID[id]
+	d := r.byID[id].device // of an unknown id: without a token
 	r.mu.RUnlock()
-	if !e.device.Token.Matches(token) || !ok {
-		return Device{}, ErrCredentials
+	p, err := d.prove(token, r.tokens, time.Now())
+	switch {
+	case errors.Is(err, ErrCredentials):
+		return Device{}, Proof{}, err
+	case !d.Enabled:
+		return d, p, ErrDisabled
 	}
-	if !e.device.Enabled {
-		return e.device, ErrDisabled
-	}
-	return e.device, nil
+	return d, p, err
 }

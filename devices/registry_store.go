@@ -22,10 +22,10 @@ func keyOf(id string) string {
 }
 
 // OpenRegistry reads the registry from its bucket and follows it until Close.
-func OpenRegistry(ctx context.Context, kv jetstream.KeyValue) (*Registry, error) {
+func OpenRegistry(ctx context.Context, kv jetstream.KeyValue, tokens TokenConfig) (*Registry, error) {
 	r := &Registry{
-		kv: kv, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{},
-		deleted: map[string]uint64{}, graves: map[string]uint64{}, plans: map[string]time.Time{},
+		kv: kv, tokens: tokens, done: make(chan struct{}), byID: map[string]entry{}, byToken: map[auth.Hash]string{},
+		deleted: map[string]uint64{}, graves: map[string]uint64{}, plans: map[string]time.Time{}, writing: map[string]int{},
 	}
 	var err error
 	if r.watcher, err = kv.WatchAll(context.WithoutCancel(ctx)); err != nil {
@@ -69,14 +69,77 @@ func (r *Registry) take(e jetstream.KeyValueEntry) {
 	}
 	if e.Operation() != jetstream.KeyValuePut {
 		id := strings.NewReplacer("=3A", ":", "=2E", ".").Replace(e.Key())
-		r.forget(id, e.Revision())
+		if r.forget(id, e.Revision()) {
+			r.tellOthers(id)
+		}
 		return
 	}
 	var d Device
 	if json.Unmarshal(e.Value(), &d) != nil || d.ID == "" {
 		return // not written by a hub
 	}
-	r.keep(d, e.Revision())
+	if r.keep(d, e.Revision()) {
+		r.tellOthers(d.ID)
+	}
+}
+
+// UnmarshalJSON reads a record, also of a hub that knew of one token a device: {"token": HASH} instead of tokens.
+func (d *Device) UnmarshalJSON(data []byte) error {
+	type record Device
+	old := struct {
+		*record
+		Token auth.Hash `json:"token"`
+	}{record: (*record)(d)}
+	if err := json.Unmarshal(data, &old); err != nil {
+		return err
+	}
+	if len(d.Tokens) == 0 && !old.Token.IsZero() {
+		d.Tokens = []Token{newToken(old.Token, d.Created, time.Time{})}
+	}
+	return nil
+}
+
+// follow names who is told of each device that was written or deleted, by this hub or another, after the mirror has it
+// and without a lock of the mirror held. It comes before any device is let in.
+func (r *Registry) follow(told func(ctx context.Context, device string)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.follower = told
+}
+
+func (r *Registry) tell(ctx context.Context, device string) {
+	r.mu.RLock()
+	told := r.follower
+	r.mu.RUnlock()
+	if told != nil {
+		told(ctx, device)
+	}
+}
+
+// tellOthers tells of a change that the watch brought, unless it is about a device that is being written here: its writer
+// tells of it, and knows on whose behalf.
+func (r *Registry) tellOthers(device string) {
+	r.mu.RLock()
+	ours := r.writing[device] > 0
+	r.mu.RUnlock()
+	if !ours {
+		r.tell(context.Background(), device)
+	}
+}
+
+// change marks that this hub writes the device, until the function that it returns is called, which tells of it.
+func (r *Registry) change(ctx context.Context, device string) (done func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writing[device]++
+	return func() {
+		r.mu.Lock()
+		if r.writing[device]--; r.writing[device] == 0 {
+			delete(r.writing, device)
+		}
+		r.mu.Unlock()
+		r.tell(ctx, device)
+	}
 }
 
 func (r *Registry) takePlan(e jetstream.KeyValueEntry) {
@@ -89,21 +152,33 @@ func (r *Registry) takePlan(e jetstream.KeyValueEntry) {
 	}
 }
 
-func (r *Registry) keep(d Device, revision uint64) {
+// keep puts a record into the mirror unless that has a newer one.
+func (r *Registry) keep(d Device, revision uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old, ok := r.byID[d.ID]
 	if ok && old.revision >= revision || r.deleted[d.ID] >= revision || r.graves[d.ID] >= revision {
-		return
+		return false
 	}
 	delete(r.graves, d.ID)
-	delete(r.byToken, old.device.Token)
+	r.dropTokens(old.device)
 	r.byID[d.ID] = entry{device: d, revision: revision}
 	r.changes.Add(1)
-	r.byToken[d.Token] = d.ID
+	for _, t := range d.Tokens {
+		r.byToken[t.Hash] = d.ID
+	}
+	return true
 }
 
-func (r *Registry) forget(id string, revision uint64) {
+// dropTokens needs mu.
+func (r *Registry) dropTokens(d Device) {
+	for _, t := range d.Tokens {
+		delete(r.byToken, t.Hash)
+	}
+}
+
+// forget takes a device that was deleted at that revision out of the mirror, if it is there.
+func (r *Registry) forget(id string, revision uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.deleted[id] < revision {
@@ -112,11 +187,14 @@ func (r *Registry) forget(id string, revision uint64) {
 	if r.byID[id].revision < revision {
 		r.graves[id] = max(r.graves[id], revision)
 	}
-	if old, ok := r.byID[id]; ok && old.revision < revision {
-		delete(r.byID, id)
-		r.changes.Add(1)
-		delete(r.byToken, old.device.Token)
+	old, ok := r.byID[id]
+	if !ok || old.revision >= revision {
+		return false
 	}
+	delete(r.byID, id)
+	r.changes.Add(1)
+	r.dropTokens(old.device)
+	return true
 }
 
 // put writes d where the bucket has it at revision (0: not at all).
@@ -125,6 +203,8 @@ func (r *Registry) put(ctx context.Context, d Device, revision uint64) error {
 	if err != nil {
 		return fmt.Errorf("encode device %s: %w", d.ID, err)
 	}
+	done := r.change(ctx, d.ID)
+	defer done()
 	r.changing.RLock()
 	defer r.changing.RUnlock()
 	if revision == 0 {
@@ -154,7 +234,7 @@ func (r *Registry) update(ctx context.Context, id string, change func(*Device) e
 			return Device{}, fmt.Errorf("device %s: %w", id, ErrNotFound)
 		}
 		d := e.device
-		d.Tags, d.Attributes, d.Limits = slices.Clone(d.Tags), maps.Clone(d.Attributes), maps.Clone(d.Limits)
+		d.Tags, d.Attributes, d.Limits, d.Tokens = slices.Clone(d.Tags), maps.Clone(d.Attributes), maps.Clone(d.Limits), slices.Clone(d.Tokens)
 		if err := change(&d); err != nil {
 			return Device{}, err
 		}
@@ -191,6 +271,8 @@ func (r *Registry) refresh(ctx context.Context, id string) error {
 
 // Delete removes a device. Errors: ErrNotFound.
 func (r *Registry) Delete(ctx context.Context, id string) error {
+	done := r.change(ctx, id)
+	defer done()
 	r.changing.RLock()
 	defer r.changing.RUnlock()
 	r.mu.RLock()
@@ -207,7 +289,7 @@ func (r *Registry) Delete(ctx context.Context, id string) error {
 	if r.byID[id].revision == e.revision {
 		delete(r.byID, id)
 		r.changes.Add(1)
-		delete(r.byToken, e.device.Token)
+		r.dropTokens(e.device)
 		r.deleted[id] = e.revision // the watch may have yet to bring it
 	}
 	return nil

@@ -34,7 +34,7 @@ func bucket(t *testing.T, dir string) jetstream.KeyValue {
 
 func openRegistry(t *testing.T, kv jetstream.KeyValue) *devices.Registry {
 	t.Helper()
-	r, err := devices.OpenRegistry(t.Context(), kv)
+	r, err := devices.OpenRegistry(t.Context(), kv, devices.TokenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,28 +77,28 @@ func TestRegistry(t *testing.T) {
 	}
 	_, _, err = r.Create(ctx, devices.Device{ID: "d1"})
 	wantErr(t, "created twice", err, devices.ErrExists)
-	if got, err := r.Authenticate("d1", token); err != nil || got.ID != "d1" {
+	if got, _, err := r.Authenticate("d1", token); err != nil || got.ID != "d1" {
 		t.Errorf("authenticated %+v, %v", got, err)
 	}
-	if got, err := r.Authenticate("", token); err != nil || got.ID != "d1" {
+	if got, _, err := r.Authenticate("", token); err != nil || got.ID != "d1" {
 		t.Errorf("by token alone %+v, %v", got, err)
 	}
 
 	changed, err := r.Update(ctx, "d1", func(d *devices.Device) error {
-		d.ID, d.Created, d.Token = "other", time.Time{}, [32]byte{} // these stay
+		d.ID, d.Created, d.Tokens = "other", time.Time{}, nil // these stay
 		d.Type, d.Enabled = "power", false
 		d.Tags[0], d.Attributes["room"] = "b", "B"
 		return nil
 	})
-	if err != nil || changed.ID != "d1" || changed.Created != made.Created || changed.Token != made.Token || changed.Type != "power" {
+	if err != nil || changed.ID != "d1" || changed.Created != made.Created || !slices.Equal(changed.Tokens, made.Tokens) || changed.Type != "power" {
 		t.Errorf("updated %+v, %v", changed, err)
 	}
 	if made.Tags[0] != "a" || made.Attributes["room"] != "A" {
 		t.Errorf("what was given out before was changed: %+v", made)
 	}
-	_, err = r.Authenticate("d1", token)
+	_, _, err = r.Authenticate("d1", token)
 	wantErr(t, "a disabled device", err, devices.ErrDisabled)
-	_, err = r.Authenticate("d1", token+"x")
+	_, _, err = r.Authenticate("d1", token+"x")
 	wantErr(t, "a disabled device's wrong token", err, devices.ErrCredentials)
 	broken := errors.New("change's own")
 	_, err = r.Update(ctx, "d1", func(*devices.Device) error { return broken })
@@ -112,9 +112,9 @@ func TestRegistry(t *testing.T) {
 		t.Fatalf("new token %q, %v", second, err)
 	}
 	for _, id := range []string{"", "d1"} {
-		_, err = r.Authenticate(id, token)
+		_, _, err = r.Authenticate(id, token)
 		wantErr(t, "the token before", err, devices.ErrCredentials)
-		_, err = r.Authenticate(id, second)
+		_, _, err = r.Authenticate(id, second)
 		wantErr(t, "the new token", err, nil)
 	}
 
@@ -124,7 +124,7 @@ func TestRegistry(t *testing.T) {
 	wantErr(t, "update after delete", err, devices.ErrNotFound)
 	_, err = r.NewToken(ctx, "d1")
 	wantErr(t, "token after delete", err, devices.ErrNotFound)
-	_, err = r.Authenticate("", second)
+	_, _, err = r.Authenticate("", second)
 	wantErr(t, "token of a deleted device", err, devices.ErrCredentials)
 	if _, ok := r.Get("d1"); ok || r.Len() != 0 || len(r.List()) != 0 {
 		t.Error("a deleted device is listed")
@@ -149,7 +149,7 @@ func TestRegistrySurvivesARestartWithAllIDs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := devices.OpenRegistry(t.Context(), kv)
+		r, err := devices.OpenRegistry(t.Context(), kv, devices.TokenConfig{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +173,7 @@ func TestRegistrySurvivesARestartWithAllIDs(t *testing.T) {
 		t.Errorf("listed %q, want %q", listed, want)
 	}
 	for id, token := range tokens {
-		if d, err := r.Authenticate("", token); err != nil || d.ID != id || d.Type != "of "+id {
+		if d, _, err := r.Authenticate("", token); err != nil || d.ID != id || d.Type != "of "+id {
 			t.Errorf("%q: %+v, %v", id, d, err)
 		}
 	}
@@ -231,7 +231,7 @@ func TestTwoHubsShareARegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other hub knows the device", func() bool { _, err := two.Authenticate("", token); return err == nil })
+	eventually(t, "the other hub knows the device", func() bool { _, _, err := two.Authenticate("", token); return err == nil })
 	_, _, err = two.Create(ctx, devices.Device{ID: "a:b"})
 	wantErr(t, "created on the other hub", err, devices.ErrExists)
 
@@ -256,8 +256,8 @@ func TestTwoHubsShareARegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the old token is void on the other hub", func() bool { _, err := one.Authenticate("", token); return errors.Is(err, devices.ErrCredentials) })
-	if _, err := one.Authenticate("a:b", fresh); err != nil {
+	eventually(t, "the old token is void on the other hub", func() bool { _, _, err := one.Authenticate("", token); return errors.Is(err, devices.ErrCredentials) })
+	if _, _, err := one.Authenticate("a:b", fresh); err != nil {
 		t.Error(err)
 	}
 
@@ -294,7 +294,7 @@ func TestDeletedDeviceIsNotRevivedByTheWatch(t *testing.T) {
 		kv.late <- struct{}{}
 		<-kv.passed
 	}
-	if _, err := r.Authenticate("", token); !errors.Is(err, devices.ErrCredentials) {
+	if _, _, err := r.Authenticate("", token); !errors.Is(err, devices.ErrCredentials) {
 		t.Errorf("a deleted device: %v", err)
 	}
 	close(kv.late)
@@ -330,7 +330,7 @@ func TestRegistryFailures(t *testing.T) {
 	_, err = r.NewToken(t.Context(), "d1")
 	wantErr(t, "new token", err, broken)
 	wantErr(t, "delete", r.Delete(t.Context(), "d1"), broken)
-	if _, err := r.Authenticate("d1", token); err != nil || r.Len() != 1 {
+	if _, _, err := r.Authenticate("d1", token); err != nil || r.Len() != 1 {
 		t.Errorf("what was not written holds: %v, %d devices", err, r.Len())
 	}
 }

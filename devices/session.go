@@ -31,6 +31,7 @@ type Attachment struct {
 	Device    string
 	Transport string
 	Remote    string // address of the other end
+	Proof     Proof
 	Link      Link
 }
 
@@ -132,6 +133,12 @@ func (s *Session) Pending() int { return s.sessions.answers.Pending(s.Device) }
 
 // Progress passes on what the device says of a command that it works on.
 func (s *Session) Progress(p wire.Progress) { s.sessions.answers.Progressed(s.Device, s.id, p) }
+
+// end closes the session's connection from the hub's side.
+func (s *Session) end(code int, reason string) {
+	s.Link.Close(code, reason)
+	s.Detach(reason)
+}
 
 // Detach ends the session with its cause in words. Only the first call counts, and none once a newer session of the
 // device has taken its place.

@@ -2,6 +2,8 @@ package devices
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,14 +159,25 @@ func (s *Sessions) Ended(device string, session uint64, id string) {
 
 // Kick ends the device's session and reports whether it had one.
 func (s *Sessions) Kick(device string, code int, reason string) bool {
-	s.mu.RLock()
-	n, ok := s.byDevice[device]
-	s.mu.RUnlock()
-	if ok {
-		n.Link.Close(code, reason)
-		n.Detach(reason)
+	n := s.session(device)
+	if n != nil {
+		n.end(code, reason)
 	}
-	return ok
+	return n != nil
+}
+
+// session returns the device's session, nil if it has none.
+func (s *Sessions) session(device string) *Session {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byDevice[device]
+}
+
+// connected returns the devices that have a session.
+func (s *Sessions) connected() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.byDevice))
 }
 
 // Count returns how many sessions there are by transport.

@@ -158,7 +158,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.registry, err = devices.OpenRegistry(ctx, kv); err != nil {
+	if h.registry, err = devices.OpenRegistry(ctx, kv, devices.TokenConfig{}); err != nil {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
@@ -196,6 +196,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	h.stop.add("commands", h.commands.Close)
 	h.sessions.Bind(h.commands)
 	h.background("command events", h.noteCommands)
+	devices.NewGuard(h.registry, h.sessions, h.abandonCommands)
 	if err := h.acts.Follow(ctx, h.commandActs); err != nil {
 		return err
 	}
