@@ -51,6 +51,7 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 	x := exchangeOf(ctx)
 	id, err := s.authenticateDevice(x.request, in.ID)
 	if err != nil {
+		s.noteDeviceRefused(ctx, in.ID, err)
 		return nil, err
 	}
 	dialect, problem := dialectOf(x.request.Header)

@@ -147,3 +147,14 @@ func (s *Server) refuseFrame(ctx context.Context, device, reason string, err err
 	}
 	s.deps.Sessions.Note(device, e)
 }
+
+// noteDeviceRefused tells the flight recorder of the path's device, if there is one, that credentials were not taken.
+func (s *Server) noteDeviceRefused(ctx context.Context, id string, err error) {
+	if _, ok := s.deps.Registry.Get(id); !ok {
+		return
+	}
+	p := s.problem(ctx, err)
+	s.deps.Sessions.Note(id, devices.Event{
+		Kind: devices.EventRefused, Reason: p.Reason, Message: "posting telemetry: " + p.Detail, Remote: exchangeOf(ctx).origin(), Status: p.Status,
+	})
+}

@@ -45,3 +45,16 @@ func TestARefusedPostIsNoted(t *testing.T) {
 		t.Errorf("noted %+v", e)
 	}
 }
+
+func TestRefusedCredentialsOfAPostAreNoted(t *testing.T) {
+	b := newBench(t, api.Config{})
+	b.ask("POST", "/api/v1/devices/d1/telemetry", "dev_wrong", `{"temp":1}`).wantProblem(401, "bad_credentials")
+	b.ask("POST", "/api/v1/devices/d9/telemetry", "dev_wrong", `{"temp":1}`).wantProblem(401, "bad_credentials")
+	e := b.noted["d1"]
+	if len(e) != 1 || e[0].Kind != devices.EventRefused || e[0].Status != 401 || e[0].Reason != "bad_credentials" || e[0].Remote == "" {
+		t.Errorf("noted %+v", e)
+	}
+	if len(b.noted["d9"]) > 0 {
+		t.Errorf("of a device that does not exist: %+v", b.noted["d9"])
+	}
+}

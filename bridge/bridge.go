@@ -51,6 +51,12 @@ type Hub struct {
 	Log      *slog.Logger
 }
 
+// refused counts a message of a registered device that could not be used, and tells its flight recorder why.
+func (h Hub) refused(device string, r *refusal) {
+	h.Sink.Refuse(device, r.reason)
+	h.Sessions.Note(device, devices.Event{Kind: devices.EventUnusable, Reason: r.reason, Message: r.message})
+}
+
 // Reasons of refused messages that only MQTT has; the others are wire's.
 const (
 	ReasonTopic         = "topic_not_allowed"

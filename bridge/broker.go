@@ -270,8 +270,7 @@ func (b *Broker) published(c *client, m message) error {
 	err := b.take(c, m)
 	if r, ok := errors.AsType[*refusal](err); ok {
 		b.metrics.refused.count(r.reason)
-		b.hub.Sink.Refuse(c.device, r.reason)
-		b.hub.Sessions.Note(c.device, devices.Event{Kind: devices.EventUnusable, Reason: r.reason, Message: r.message})
+		b.hub.refused(c.device, r)
 		return r
 	}
 	if err != nil {

@@ -39,7 +39,7 @@ func (c *client) takeWill(will message) {
 	device, about, ok := splitTopic(ownPrefix, will.topic)
 	if !ok || device != c.device || !about.fromDevice() {
 		c.broker.metrics.refused.count(ReasonTopic)
-		c.broker.hub.Sink.Refuse(c.device, ReasonTopic)
+		c.broker.hub.refused(c.device, &refusal{reason: ReasonTopic, message: "its last will is on a topic that it may not publish on: " + will.topic})
 		return
 	}
 	c.will = &will
@@ -95,5 +95,5 @@ func (c *client) cause(err error) string {
 // tooLarge counts a packet that was not even read.
 func (c *client) tooLarge() {
 	c.broker.metrics.refused.count(wire.ReasonTooLarge)
-	c.broker.hub.Sink.Refuse(c.device, wire.ReasonTooLarge)
+	c.broker.hub.refused(c.device, &refusal{reason: wire.ReasonTooLarge, message: "a packet larger than MQTT's limit here, which ended the connection"})
 }

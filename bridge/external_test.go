@@ -93,6 +93,12 @@ func TestExternalDevicesAreLikeAnyOther(t *testing.T) {
 		return s.Received == 8 && s.Acked == 8 && s.Refused == 5 && s.InFlight == 0 && s.Devices == 1
 	})
 
+	for device, reason := range map[string]string{"sensor-1": wire.ReasonBadJSON, "sensor-2": bridge.ReasonDisabled} {
+		if !slices.ContainsFunc(h.sessions.Events(device), func(e devices.Event) bool { return e.Kind == devices.EventUnusable && e.Reason == reason }) {
+			t.Errorf("%s: the recorder has no %s: %+v", device, reason, h.sessions.Events(device))
+		}
+	}
+
 	h.wantOnline("sensor-1", true, "bridge:field")
 	h.wantReady("sensor-1")
 	if err := h.send("sensor-1", wire.Command{ID: "A", Method: "ping", Attempt: 1}); err != nil {

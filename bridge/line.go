@@ -233,8 +233,13 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 	return nil
 }
 
+// refuse counts a message that is not taken, device "" one of none that is registered.
 func (l *line) refuse(in paho.Message, device string, r *refusal) error {
-	l.external.hub.Sink.Refuse(device, r.reason)
+	if device == "" {
+		l.external.hub.Sink.Refuse("", r.reason)
+	} else {
+		l.external.hub.refused(device, r)
+	}
 	l.settle(in)
 	return r
 }

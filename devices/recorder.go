@@ -16,7 +16,7 @@ type Event struct {
 	Reason     string    `json:"reason,omitempty"` // for programs, as the device was told it
 	Message    string    `json:"message,omitempty"`
 	Remote     string    `json:"remote,omitempty"`
-	Status     int       `json:"status,omitempty"`         // HTTP status or close code
+	Status     int       `json:"status,omitempty"`         // HTTP status, close code, or reason code of MQTT
 	Limit      int64     `json:"limit,omitempty"`          // the limit that was passed
 	Value      int64     `json:"value,omitempty"`          // what was measured against it
 	RetryAfter int64     `json:"retry_after_ms,omitempty"` // when the device was told to try again

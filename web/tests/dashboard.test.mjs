@@ -172,6 +172,12 @@ async function formOfSchema() {
   check((await id('param-fault').count()) === 0, 'no fault is left');
 }
 
+async function tellsWhy() {
+  await until('a diagnosis', async () => (await text(id('diagnosis'))).includes('Online by') || (await text(id('diagnosis'))));
+  const events = page.locator('[data-testid="why-events"] [data-kind="connect"]');
+  await until('its connection is told', async () => (await events.count()) > 0);
+}
+
 async function disconnectIsSaid() {
   await context.setOffline(true);
   await id('live-banner').waitFor({ timeout: 60_000 });
@@ -270,6 +276,7 @@ try {
   await step('a device opens', openDevice);
   await step('its chart has points in each range', chartDraws);
   await step('its latest values change live', latestChanges);
+  await step('it tells why the device is as it is', tellsWhy);
   await step('bad parameters are refused before sending', badParamsStay);
   await step('ping is done and shows its answer', () => sendAndSee('ping', 'done', 'answer'));
   if (process.env.HUB_FORM) await step('a form is made of the schema of a method', formOfSchema);

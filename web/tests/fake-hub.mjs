@@ -151,6 +151,7 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     if (match[2] === 'latest') return json(response, 200, { device: device.id, values: latestOf(device) ?? {} });
     if (match[2] === 'methods') return json(response, 200, { methods: METHODS, other_methods: 'allow' });
     if (match[2] === 'state') return json(response, 200, stateOf(device, request.method === 'PATCH' ? body.desired : undefined));
+    if (match[2] === 'why') return json(response, 200, whyOf(device));
     if (match[2] === 'telemetry') return history(response, device, q);
     if (match[2] === 'commands' && request.method === 'POST') return send(response, device, body, q);
     return json(response, 200, { commands: commands.filter((c) => c.device === device.id), next: '' });
@@ -164,6 +165,14 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     }
     const delta = Object.fromEntries(Object.entries(state.desired).filter(([name, value]) => state.reported[name] !== value));
     return { device: device.id, online: device.online, ...state, delta, metadata: { desired: {}, reported: {} } };
+  }
+
+  function whyOf(device) {
+    const last = new Date().toISOString();
+    return {
+      device: device.id, online: device.online, diagnosis: [device.online ? `Online by ${device.transport}.` : 'Never connected.'],
+      events: [{ kind: 'connect', reason: device.transport, remote: '127.0.0.1:40000', count: 1, first: last, last }],
+    };
   }
 
   function page(response, pathname) {

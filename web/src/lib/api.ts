@@ -1,7 +1,7 @@
 // The REST API as the dashboard uses it: one function an operation, one error class.
 import { noteServerTime } from './clock.svelte';
 import type {
-  Command, CommandPage, CommandRequest, CreatedDevice, Device, DeviceMethods, DevicePage, DeviceState, Fault, LatestAnswer, Me, ReadingPage,
+  Command, CommandPage, CommandRequest, CreatedDevice, Device, DeviceMethods, DevicePage, DeviceState, Fault, LatestAnswer, Me, ReadingPage, Why,
 } from './model';
 
 /** An answer that was not a success. status 0: no answer at all. */
@@ -115,6 +115,8 @@ export const api = {
     params: { fields?: string; from: number; to: number; every?: string; fn?: string; limit?: number; cursor?: string },
     signal?: AbortSignal,
   ) => request<ReadingPage>(`${devicePath(id)}/telemetry${query(params)}`, { signal }),
+
+  why: (id: string) => request<Why>(`${devicePath(id)}/why`),
 
   state: (id: string, signal?: AbortSignal) => request<DeviceState>(`${devicePath(id)}/state`, { signal }),
   desire: (id: string, desired: Record<string, unknown>) =>

@@ -136,6 +136,22 @@ export interface DeviceState {
   desired_by?: string;
 }
 
+/** Something in a device's life on the line; alike ones are one, with their count. */
+export interface DeviceEvent {
+  kind: string;
+  reason?: string;
+  message?: string;
+  remote?: string;
+  count: number;
+  last: string;
+}
+
+export interface Why {
+  device: string;
+  diagnosis: string[];
+  events: DeviceEvent[]; // the newest first
+}
+
 // What the live stream carries.
 export interface TelemetryEvent {
   device: string;

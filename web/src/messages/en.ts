@@ -115,6 +115,23 @@ export const en = {
     value: 'Value',
     ageColumn: 'Age',
   },
+  why: {
+    title: 'Why',
+    again: 'Look again',
+    none: 'Nothing has befallen it on the line since the hub’s start.',
+    kinds: {
+      connect: 'Connected',
+      close: 'Closed',
+      refused: 'Refused',
+      limit: 'Limit passed',
+      unusable: 'Frame refused',
+      quarantine: 'Quarantined',
+      gap: 'Readings missing',
+      notice: 'Told',
+      slow_commit: 'Slow commit',
+      command: 'Command',
+    },
+  },
   chart: {
     title: 'History',
     range: 'Range',

@@ -117,6 +117,23 @@ export const zh: Messages = {
     value: '值',
     ageColumn: '距今',
   },
+  why: {
+    title: '原因',
+    again: '重新查看',
+    none: '自 Hub 启动以来，连接上没有发生任何事。',
+    kinds: {
+      connect: '已连接',
+      close: '已关闭',
+      refused: '被拒绝',
+      limit: '超出限制',
+      unusable: '帧被拒绝',
+      quarantine: '已隔离',
+      gap: '读数缺失',
+      notice: '已告知',
+      slow_commit: '提交缓慢',
+      command: '命令',
+    },
+  },
   chart: {
     title: '历史',
     range: '时间范围',
