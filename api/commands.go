@@ -246,6 +246,9 @@ func isCommandID(id string) bool {
 
 func (s *Server) listCommands(ctx context.Context, device string, in CommandFilter) (*commandsOutput, error) {
 	f := commands.Filter{Device: device, Actor: in.Actor, States: in.State, Limit: in.Limit, Cursor: in.Cursor}
+	if f.Cursor != "" && !isCommandID(f.Cursor) {
+		return nil, badQuery("cursor", f.Cursor, "not a cursor; pass on what next said")
+	}
 	var err error
 	now := time.Now()
 	if f.From, err = parseTime("from", in.From, now); err != nil {

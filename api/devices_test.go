@@ -63,6 +63,7 @@ func TestListDevices(t *testing.T) {
 		t.Errorf("a full last page: %v, next %q", all, next)
 	}
 	b.ask("GET", "/api/v1/devices?cursor=%21", "op_viewer", "").wantProblem(422, "bad_parameter")
+	b.ask("GET", "/api/v1/commands?cursor=%21", "op_viewer", "").wantProblem(422, "bad_parameter")
 	b.ask("GET", "/api/v1/devices?limit=1001", "op_viewer", "").wantProblem(422, "invalid")
 	b.ask("GET", "/api/v1/devices?onlin=true", "op_viewer", "").wantProblem(422, "invalid")
 }
