@@ -181,6 +181,7 @@ type Deps struct {
 	Acts       Acts
 	Rollouts   Rollouts
 	Catalogue  Catalogue
+	Enrolment  Enrolment
 
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"net/http"
@@ -34,6 +35,7 @@ type Device struct {
 	Methods        []string          `json:"methods,omitempty" doc:"What its last hello announced that it does; {id}/methods also says what its type knows"`
 	ClockOffsetMs  *int64            `json:"clock_offset_ms,omitempty" doc:"How far the device's clock is ahead of the hub's (negative: behind), from the time in its last hello; readings are not moved by it"`
 	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
+	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
 
@@ -44,7 +46,10 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
-		Units: s.deps.Sessions.Units(d.ID),
+		Units: s.deps.Sessions.Units(d.ID), Enrolled: viewEnrolled(d),
+	}
+	if d.Enrolled != nil { // what it said then, until a session knows better
+		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)
 	}
 	if !p.ClockAt.IsZero() {
 		v.ClockOffsetMs = &p.ClockOffsetMs

@@ -18,8 +18,9 @@ const (
 	operator = access(auth.RoleOperator)
 	admin    = access(auth.RoleAdmin)
 
-	device access = "device" // a device, by its own credentials: the handler looks
-	open   access = "open"   // anyone
+	device    access = "device"        // a device, by its own credentials: the handler looks
+	enrolling access = "enrolment key" // whoever has an enrolment key: likewise
+	open      access = "open"          // anyone
 )
 
 const maxBody = 64 << 10 // bytes of a body, where an operation does not say otherwise
@@ -28,6 +29,8 @@ func (a access) security() []map[string][]string {
 	switch a {
 	case open:
 		return []map[string][]string{}
+	case enrolling:
+		return []map[string][]string{{"bearer": {}}}
 	case device:
 		return []map[string][]string{{"bearer": {}}, {"basic": {}}}
 	}
@@ -38,7 +41,7 @@ func (a access) security() []map[string][]string {
 func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	role, _ := ctx.Operation().Metadata["role"].(access)
-	if role == device {
+	if role == device || role == enrolling {
 		next(ctx)
 		return
 	}

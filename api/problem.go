@@ -129,6 +129,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case enrolmentProblem(err) != nil:
+		return enrolmentProblem(err)
 	case errors.As(err, &frame):
 		return frameProblem(frame)
 	case errors.As(err, &device):

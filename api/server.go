@@ -122,6 +122,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerReplay()
 	s.registerTypes()
 	s.registerActs()
+	s.registerEnrolment()
 	s.registerDeviceTypes()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {
@@ -159,12 +160,12 @@ func (s *Server) humaConfig() huma.Config {
 			Info: &huma.Info{
 				Title: "Telemetry Hub", Version: "1",
 				Description: "Devices, their readings and commands. Each operation's x-hub-role says who may call it: a viewer, operator or admin " +
-					"(each includes those before), a device with its own credentials, or anyone (open). Errors are application/problem+json with a machine-readable reason.",
+					"(each includes those before), a device with its own credentials, whoever has an enrolment key, or anyone (open). Errors are application/problem+json with a machine-readable reason.",
 			},
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"bearer": {Type: "http", Scheme: "bearer", Description: "An operator's token, or a device's where the role is device"},
+					"bearer": {Type: "http", Scheme: "bearer", Description: "An operator's token, a device's where the role is device, or an enrolment key"},
 					"cookie": {Type: "apiKey", In: "cookie", Name: cookieName, Description: "Set by POST /api/v1/login; changes are taken from the hub's own pages only"},
 					"basic":  {Type: "http", Scheme: "basic", Description: "A device's id and token"},
 				},

@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // Prefixes of tokens. They tell a person (and a scanner for leaked secrets) what a text is; they grant nothing.
 const (
-	DevicePrefix   = "dev"
-	OperatorPrefix = "op"
+	DevicePrefix    = "dev"
+	OperatorPrefix  = "op"
+	EnrolmentPrefix = "enr"
 )
 
 // tokenBytes is the entropy of a token in bytes: 256 bits.
@@ -22,9 +24,9 @@ const tokenBytes = 32
 // is the empty text and matches no token.
 type Hash [sha256.Size]byte
 
-// NewToken makes a token of 256 random bits, such as dev_w0Pz…, and its hash. The prefix is "dev" or "op".
+// NewToken makes a token of 256 random bits, such as dev_w0Pz…, and its hash. The prefix is one of those above.
 func NewToken(prefix string) (token string, hash Hash, err error) {
-	if prefix != DevicePrefix && prefix != OperatorPrefix {
+	if prefix != DevicePrefix && prefix != OperatorPrefix && prefix != EnrolmentPrefix {
 		return "", Hash{}, fmt.Errorf("make a token: unknown prefix %q", prefix)
 	}
 	var secret [tokenBytes]byte
@@ -72,3 +74,7 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+// IsEnrolmentKey reports whether a secret says of itself that it is an enrolment key; whether it is one of the hub's is
+// another question.
+func IsEnrolmentKey(secret string) bool { return strings.HasPrefix(secret, EnrolmentPrefix+"_") }

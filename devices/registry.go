@@ -53,6 +53,7 @@ type Device struct {
 	Limits     map[string]int64  `json:"limits,omitempty"` // of its own, by name; the others are its type's
 	Created    time.Time         `json:"created"`
 	Tokens     []Token           `json:"tokens,omitempty"` // the oldest first
+	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it; what it points to is not changed
 }
 
 func (d Device) validate() error {
@@ -209,6 +210,8 @@ func (r *Registry) Authenticate(id, token string) (Device, Proof, error) {
 		return Device{}, Proof{}, err
 	case !d.Enabled:
 		return d, p, ErrDisabled
+	case err == nil && !p.Renewal && d.Unconfirmed():
+		err = r.confirmUse(d.ID, p)
 	}
 	return d, p, err
 }

@@ -18,9 +18,17 @@ type Device struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Enabled    bool              `json:"enabled"`
 	Created    time.Time         `json:"created,omitzero"`
+	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it
 	Presence
 	Units  map[string]string `json:"units,omitempty"`  // by field, as the device last said them in SenML
 	Latest map[string]Value  `json:"latest,omitempty"` // only when asked for
+}
+
+// Enrolled says by which enrolment key a device came.
+type Enrolled struct {
+	Key       string    `json:"key"` // its id
+	At        time.Time `json:"at"`
+	Confirmed bool      `json:"confirmed"` // the device has used its own credentials, or has said that it has them
 }
 
 // Presence is what the hub knows of a device's connection.

@@ -22,6 +22,7 @@ import (
 	"telemetryhub/commands/catalogue"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/enrolment"
 	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
@@ -54,6 +55,7 @@ type hub struct {
 	commands  *commands.Service
 	rollouts  *rollouts.Service
 	states    *state.Documents
+	enrolment *enrolment.Keys
 	connector *devices.Connector
 	space     *space
 	broker    *bridge.Broker
@@ -204,6 +206,9 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err := h.openStates(ctx); err != nil {
 		return err
 	}
+	if err := h.openEnrolment(ctx); err != nil {
+		return err
+	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
@@ -276,7 +281,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 		Operators: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
-		Rollouts: h.rollouts, Catalogue: h.catalogue,
+		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,

@@ -114,6 +114,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"tags", strings.Join(d.Tags, ", ")},
 		{"attributes", pairs(d.Attributes, func(v string) string { return v })},
 		{"created", moment(d.Created)},
+		{"enrolled", enrolledText(d.Enrolled)},
 		{"transport", d.Transport},
 		{"from", d.Remote},
 		{"connected", moment(d.ConnectedAt)},

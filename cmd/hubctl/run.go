@@ -37,6 +37,13 @@ type commandLine struct {
 		Export  devicesExport  `cmd:"" help:"Write the devices as a list that import reads."`
 		Methods devicesMethods `cmd:"" help:"Show the commands that a device takes."`
 	} `cmd:"" aliases:"device" help:"The registry: list, add, show, change, remove devices."`
+	Enrol struct {
+		Ls   enrolLs   `cmd:"" help:"List enrolment keys, the oldest first."`
+		Add  enrolAdd  `cmd:"" help:"Make an enrolment key and print it, once."`
+		Show enrolShow `cmd:"" help:"Show an enrolment key: its terms, how often it was used and refused."`
+		Set  enrolSet  `cmd:"" help:"Change an enrolment key: disable it, extend it."`
+		Rm   enrolRm   `cmd:"" help:"Remove an enrolment key; the devices that it enrolled stay."`
+	} `cmd:"" help:"Enrolment keys: with one, new devices get credentials of their own."`
 	Send     sendCommand `cmd:"" help:"Send a command to a device."`
 	Commands struct {
 		Ls     commandsLs     `cmd:"" help:"List commands, the newest first."`
