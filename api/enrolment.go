@@ -70,7 +70,8 @@ func viewEnrolled(d devices.Device) *EnrolledView {
 	return &EnrolledView{Key: d.Enrolled.Key, At: d.Enrolled.At, Confirmed: !d.Unconfirmed()}
 }
 
-type enrolmentKeyPath struct {
+// EnrolmentKeyPath is the part of a path that names a key.
+type EnrolmentKeyPath struct {
 	ID string `path:"id" maxLength:"64" doc:"The key's id"`
 }
 
@@ -103,7 +104,7 @@ type createEnrolmentKeyOutput struct {
 }
 
 type updateEnrolmentKeyInput struct {
-	enrolmentKeyPath
+	EnrolmentKeyPath
 	Body struct {
 		Name    *string `json:"name,omitempty" minLength:"1" maxLength:"128"`
 		Enabled *bool   `json:"enabled,omitempty"`
@@ -134,7 +135,7 @@ func (s *Server) registerEnrolment() {
 	})
 	register(s, admin, huma.Operation{
 		OperationID: "get-enrolment-key", Method: http.MethodGet, Path: path + "/{id}", Tags: tags, Summary: "One enrolment key",
-	}, func(_ context.Context, in *enrolmentKeyPath) (*enrolmentKeyOutput, error) {
+	}, func(_ context.Context, in *EnrolmentKeyPath) (*enrolmentKeyOutput, error) {
 		v, err := s.deps.Enrolment.Get(in.ID)
 		return &enrolmentKeyOutput{viewKey(v)}, err
 	})
@@ -195,7 +196,7 @@ func (s *Server) updateEnrolmentKey(ctx context.Context, in *updateEnrolmentKeyI
 	return &enrolmentKeyOutput{viewKey(v)}, err
 }
 
-func (s *Server) deleteEnrolmentKey(ctx context.Context, in *enrolmentKeyPath) (*deleteEnrolmentKeyOutput, error) {
+func (s *Server) deleteEnrolmentKey(ctx context.Context, in *EnrolmentKeyPath) (*deleteEnrolmentKeyOutput, error) {
 	v, err := s.deps.Enrolment.Remove(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -221,10 +222,11 @@ type enrolInput struct {
 type enrolOutput struct {
 	Location string `header:"Location"`
 	Body     struct {
-		ID    string `json:"id"`
-		Token string `json:"token" doc:"Keep it: the key is of no use any more once it was used"`
-		Type  string `json:"type,omitempty"`
-		CA    string `json:"ca,omitempty" doc:"Certificate of the hub's local CA, in PEM"`
+		ID      string    `json:"id"`
+		Token   string    `json:"token" doc:"Keep it: the key is of no use any more once it was used"`
+		Expires time.Time `json:"expires,omitzero" doc:"End of the token; absent: none"`
+		Type    string    `json:"type,omitempty"`
+		CA      string    `json:"ca,omitempty" doc:"Certificate of the hub's local CA, in PEM"`
 	}
 }
 
@@ -248,7 +250,8 @@ func (s *Server) enrol(ctx context.Context, in *enrolInput) (*enrolOutput, error
 		return nil, err
 	}
 	out := &enrolOutput{Location: "/api/v1/devices/" + made.Device.ID}
-	out.Body.ID, out.Body.Token, out.Body.Type, out.Body.CA = made.Device.ID, made.Token, made.Device.Type, string(s.deps.CAPEM)
+	out.Body.ID, out.Body.Token, out.Body.Expires = made.Device.ID, made.Token, made.Proof.Expires
+	out.Body.Type, out.Body.CA = made.Device.Type, string(s.deps.CAPEM)
 	return out, nil
 }
 

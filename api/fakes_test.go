@@ -74,6 +74,8 @@ type fakeHub struct {
 	desires   []string // "device patch versions actor"
 	reports   []string // "device patch"
 	forgotten []string
+
+	enrolment []string // what the enrolment keys were told
 }
 
 const commandID = "01J0000000000000000000TEST"

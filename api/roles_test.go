@@ -77,7 +77,8 @@ func TestRolesOfEveryOperation(t *testing.T) {
 	need := map[string]int{"open": 0, "viewer": 1, "operator": 2, "admin": 3}
 	bodies := map[string]string{
 		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`, "set-type": `{"type":"float"}`,
-		"start-rollout": `{"to":{"all":true},"method":"ping"}`,
+		"start-rollout":        `{"to":{"all":true},"method":"ping"}`,
+		"create-enrolment-key": `{"name":"batch","limit":3}`, "enrol": `{"id":"d9"}`,
 	}
 	b := newBench(t, api.Config{})
 	ops := b.operations()
@@ -86,7 +87,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 	}
 	for _, op := range ops {
 		rank, known := need[op.Role]
-		if op.Summary == "" || op.Responses["default"] == nil || op.Security == nil || (!known && op.Role != "device") {
+		if op.Summary == "" || op.Responses["default"] == nil || op.Security == nil || (!known && op.Role != "device" && op.Role != "enrolment key") {
 			t.Errorf("%s: incomplete in the document: role %q, summary %q", op.ID, op.Role, op.Summary)
 		}
 		for _, caller := range callers {
@@ -100,7 +101,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 				switch {
 				case op.Role == "device" && caller.token == "dev_2":
 					a.wantProblem(403, "wrong_device")
-				case op.Role == "device", known && rank > 0 && caller.rank == 0:
+				case op.Role == "device", op.Role == "enrolment key", known && rank > 0 && caller.rank == 0:
 					if a.want(401).wantProblem(401, a.problem().Reason); a.header.Get("WWW-Authenticate") == "" {
 						t.Error("401 without WWW-Authenticate")
 					}
@@ -120,8 +121,8 @@ func TestRolesOfEveryOperation(t *testing.T) {
 func TestWhatRolesMayDo(t *testing.T) {
 	b := newBench(t, api.Config{})
 	least := map[string]string{
-		"list-acts": "admin",
-		"login":     "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "change-state": "operator",
+		"list-acts": "admin", "list-enrolment-keys": "admin", "get-enrolment-key": "admin", "enrol": "enrolment key",
+		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "change-state": "operator",
 		"send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}

@@ -52,7 +52,7 @@ type Device struct {
 	Enabled    bool              `json:"enabled"`
 	Limits     map[string]int64  `json:"limits,omitempty"` // of its own, by name; the others are its type's
 	Created    time.Time         `json:"created"`
-	Tokens     []Token           `json:"tokens,omitempty"` // the oldest first
+	Tokens     []Token           `json:"tokens,omitempty"`   // the oldest first
 	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it; what it points to is not changed
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -13,8 +14,6 @@ import (
 	"telemetryhub/backbone"
 	"telemetryhub/devices"
 	"telemetryhub/devices/enrolment"
-
-	"log/slog"
 )
 
 func TestEnrolmentGivesADeviceItsOwnCredentials(t *testing.T) {

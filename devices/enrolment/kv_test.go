@@ -15,7 +15,6 @@ type memoryKV struct {
 	mu       sync.Mutex
 	values   map[string]memoryEntry
 	revision uint64
-	puts     int
 	fail     error
 	before   func() // of each write, without the lock
 	watchers []*memoryWatcher
@@ -54,7 +53,6 @@ func (m *memoryKV) write(key string, value []byte, op jetstream.KeyValueOp, allo
 		return 0, jetstream.ErrKeyExists
 	}
 	m.revision++
-	m.puts++
 	e = memoryEntry{key: key, value: append([]byte(nil), value...), revision: m.revision, op: op}
 	m.values[key] = e
 	for _, w := range m.watchers {
@@ -90,12 +88,6 @@ func (m *memoryKV) breakWith(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
-}
-
-func (m *memoryKV) putCount() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.puts
 }
 
 func (m *memoryKV) WatchAll(context.Context, ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {

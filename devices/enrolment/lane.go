@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -176,9 +177,7 @@ func (l *lane) view(registry Registry) View {
 	v := View{Key: l.key, Refused: map[string]uint64{}}
 	v.settle(registry, time.Now())
 	v.Left = max(0, v.Limit-v.Used)
-	for reason, n := range l.refused {
-		v.Refused[reason] = n
-	}
+	maps.Copy(v.Refused, l.refused)
 	return v
 }
 

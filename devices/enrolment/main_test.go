@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -132,5 +131,3 @@ func (o *office) authenticates(device, token string) bool {
 	d, _, err := o.registry.Authenticate(device, token)
 	return err == nil && d.ID == device
 }
-
-func day(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
