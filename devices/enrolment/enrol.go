@@ -33,7 +33,7 @@ func (k *Keys) Enrol(ctx context.Context, r devices.EnrolRequest) (devices.Enrol
 	if errors.Is(err, errGone) {
 		refused = refusal(reasonUnknownKey, "the enrolment key is not valid")
 	} else if !errors.As(err, &refused) {
-		k.cfg.Log.Error("enrol a device", "device", r.Device, "key", l.key.ID, "err", err)
+		k.cfg.Log.Error("enrol a device", "device", r.Device, "key", l.id, "err", err)
 		refused = unavailable("the enrolment could not be written; try again")
 	}
 	return devices.Enrolment{}, k.refuse(l, r, refused)

@@ -173,7 +173,7 @@ func (k *Keys) keep(key Key, revision uint64) *lane {
 	}
 	l := k.byID[key.ID]
 	if l == nil {
-		l = &lane{keys: k, refused: map[string]uint64{}, rate: newRefusalRate(keyRefusals, keyRefusalEvery)}
+		l = &lane{keys: k, id: key.ID, hash: key.Hash, refused: map[string]uint64{}, rate: newRefusalRate(keyRefusals, keyRefusalEvery)}
 		k.byID[key.ID], k.byHash[key.Hash] = l, l
 	}
 	l.keep(key, revision)
@@ -190,7 +190,7 @@ func (k *Keys) forget(id string) {
 	}
 	l.mu.Lock()
 	l.gone = true
-	delete(k.byHash, l.key.Hash)
+	delete(k.byHash, l.hash)
 	l.mu.Unlock()
 	delete(k.byID, id)
 }
@@ -220,7 +220,7 @@ func (k *Keys) find(secret string) *lane {
 	k.mu.RLock()
 	l := k.byHash[hash] // what the map's timing could tell is about the hash, and of no use without the key
 	k.mu.RUnlock()
-	if l == nil || !l.key.Hash.Matches(secret) { // the hash does not change
+	if l == nil || !l.hash.Matches(secret) {
 		return nil
 	}
 	return l

@@ -11,12 +11,15 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"telemetryhub/auth"
 	"telemetryhub/devices"
 )
 
 // lane is one key and the way of its changes: those that come while it is written go together into the next write.
 type lane struct {
 	keys *Keys
+	id   string
+	hash auth.Hash
 
 	mu       sync.Mutex
 	key      Key
@@ -128,7 +131,7 @@ func (l *lane) write(all []*change, errs []error) error {
 			return err
 		}
 	}
-	return fmt.Errorf("enrolment key %s was changed by others %d times meanwhile", l.key.ID, writeTries)
+	return fmt.Errorf("enrolment key %s was changed by others %d times meanwhile", l.id, writeTries)
 }
 
 // put writes the record where the bucket has it at revision (0: not at all).
@@ -159,12 +162,12 @@ func (l *lane) keep(k Key, revision uint64) {
 }
 
 func (l *lane) refresh(ctx context.Context) error {
-	e, err := l.keys.kv.Get(ctx, l.key.ID) // the id does not change
+	e, err := l.keys.kv.Get(ctx, l.id)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return errGone
 	}
 	if err != nil {
-		return fmt.Errorf("read enrolment key %s: %w", l.key.ID, err)
+		return fmt.Errorf("read enrolment key %s: %w", l.id, err)
 	}
 	l.keys.take(e)
 	return nil
