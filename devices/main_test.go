@@ -31,6 +31,7 @@ type hub struct {
 	sessions  *devices.Sessions
 	guard     *devices.Guard
 	connector *devices.Connector
+	admission *devices.Admission
 	sink      *sink
 	answers   *answers
 	states    *states
@@ -49,7 +50,10 @@ func common() devices.Profile {
 }
 
 // newHub starts a hub that knows the devices d1, d2 and d3.
-func newHub(t testing.TB) *hub {
+func newHub(t testing.TB) *hub { return newBoundedHub(t, 1000, 1000) }
+
+// newBoundedHub lets so many devices in a second, and has room for so many.
+func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
 	t.Helper()
 	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -61,11 +65,12 @@ func newHub(t testing.TB) *hub {
 		h.create(id)
 	}
 	h.sessions = devices.NewSessions(log)
+	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: rate, Connections: connections})
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.sink, h.states, log)
+	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.admission, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)
