@@ -39,6 +39,7 @@ func TestBrokerTellsWhenToComeBack(t *testing.T) {
 			h.admission = devices.NewAdmission(c.admission)
 			b := openBroker(t, h)
 			first := connectRaw(t, b.PlainAddr(), 5, "c", "first", h.device("first"))
+			h.wantOnline("first", true, "") // CONNACK comes before
 			token := h.device("second")
 			r := dialRaw(t, b.PlainAddr(), 5)
 			r.send(connectPacket(5, "c", "second", token))
@@ -75,6 +76,8 @@ func TestBrokerGivesSlotsAtItsStop(t *testing.T) {
 	}
 	a := connectRaw(t, b.PlainAddr(), 5, "c", "a", h.device("a"))
 	z := connectRaw(t, b.PlainAddr(), 5, "c", "z", h.device("z"))
+	h.wantOnline("a", true, "")
+	h.wantOnline("z", true, "")
 	h.admission.Stop()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

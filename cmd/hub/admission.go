@@ -10,8 +10,8 @@ import (
 
 const (
 	// admissionsPerProcessor is how many devices a second a processor lets in by default. One costs 0.6 ms, and what it
-	// says first as much again: three quarters of the processors are left to the devices that are there.
-	admissionsPerProcessor = 250
+	// says first costs some more: three quarters of the processors are left to the devices that are there.
+	admissionsPerProcessor = 400
 
 	// Files that the process may open and that are not for devices: those of the journal and the embedded store, and a
 	// share of sockets for operators, the store and connections that are not devices yet.
