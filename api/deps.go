@@ -46,6 +46,7 @@ type Sessions interface {
 	Forget(device string) // what is known of a device that was deleted
 	LearnUnits(device string, units []wire.Unit)
 	Units(device string) map[string]string // by field, as the device said
+	Unfreeze(device, by string) bool       // false: it was not frozen
 	Recorder
 }
 

@@ -34,6 +34,9 @@ type Device struct {
 	Model          string            `json:"model,omitempty"`
 	Methods        []string          `json:"methods,omitempty" doc:"What its last hello announced that it does; {id}/methods also says what its type knows"`
 	ClockOffsetMs  *int64            `json:"clock_offset_ms,omitempty" doc:"How far the device's clock is ahead of the hub's (negative: behind), from the time in its last hello; readings are not moved by it"`
+	Version        uint64            `json:"version,omitempty" doc:"Of the last change of its connection; those of the live stream's presence compare with it"`
+	Boot           string            `json:"boot,omitempty" doc:"The first that its connection named"`
+	Frozen         *devices.Freeze   `json:"frozen,omitempty" doc:"Several devices used its identity and displaced each other: nobody is let in by it, until its time is over or POST {id}/unfreeze"`
 	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
@@ -51,6 +54,7 @@ func (s *Server) view(d devices.Device) Device {
 	if d.Enrolled != nil { // what it said then, until a session knows better
 		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)
 	}
+	v.Version, v.Boot, v.Frozen = p.Version, p.Boot, p.Frozen
 	if !p.ClockAt.IsZero() {
 		v.ClockOffsetMs = &p.ClockOffsetMs
 	}

@@ -254,6 +254,16 @@ func (f fakeSessions) Units(string) map[string]string {
 	return f.units
 }
 
+func (f fakeSessions) Unfreeze(device, _ string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.presence[device]
+	was := p.Frozen != nil
+	p.Frozen = nil
+	f.presence[device] = p
+	return was
+}
+
 type fakeCommands struct{ *fakeHub }
 
 func (f fakeCommands) Send(_ context.Context, r commands.Request) (commands.Command, error) {

@@ -43,14 +43,16 @@ const (
 	kindState     = "state"
 )
 
-// LivePresence is the event that a device came or went.
+// LivePresence is the event that a device came or went, or that something else about its connection changed.
 type LivePresence struct {
 	Device    string    `json:"device"`
 	Online    bool      `json:"online"`
 	Transport string    `json:"transport,omitempty"`
 	Time      time.Time `json:"time"`
 	Cause     string    `json:"cause,omitempty"`
-	Version   uint64    `json:"version" doc:"Grows with each change of any device"`
+	Version   uint64    `json:"version" doc:"Grows with each change of any device, over restarts of the hub too; the device's own version says the last. One that is lower than what was seen is out of date"`
+
+	Frozen *devices.Freeze `json:"frozen,omitempty" doc:"As in the device"`
 }
 
 type liveInput struct {
@@ -270,11 +272,7 @@ func missedBy[T any](f Feed[T]) uint64 {
 }
 
 func presenceEvent(p devices.PresenceChange) LivePresence {
-	at := p.ConnectedAt
-	if !p.Online {
-		at = p.DisconnectedAt
-	}
-	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: at, Cause: p.Cause, Version: p.Version}
+	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: p.At, Cause: p.Cause, Version: p.Version, Frozen: p.Frozen}
 }
 
 // writeLive writes what the queue holds, as much as there is with one flush, until the client takes no more.

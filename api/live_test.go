@@ -139,7 +139,7 @@ func TestStreamFilters(t *testing.T) {
 		<-hub.changes.opened
 		<-hub.commands.opened
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-		hub.changes.c <- devices.PresenceChange{Device: "d2", Version: 7, Presence: devices.Presence{DisconnectedAt: at, Cause: "no <pong>\n", Transport: "wss"}}
+		hub.changes.c <- devices.PresenceChange{Device: "d2", Version: 7, At: at, Presence: devices.Presence{Cause: "no <pong>\n", Transport: "wss"}}
 		hub.changes.c <- devices.PresenceChange{Device: "d3", Version: 8}
 		hub.commands.c <- commands.Command{ID: "C1", Device: "d1", State: "done"}
 		hub.commands.c <- commands.Command{ID: "C3", Device: "d3"}

@@ -110,6 +110,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerLogin()
 	s.registerDevices()
 	s.registerWhy()
+	s.registerLife()
 	s.registerImport()
 	s.registerTelemetry()
 	s.registerHistory()

@@ -61,6 +61,9 @@ const clockOff = 5 * time.Second
 // diagnose says in plain words how the device is, what is wrong now and what to do about it.
 func diagnose(v Device, w *Why, now time.Time) []string {
 	lines := []string{presenceLine(v), readingLine(w.LastReading, now)}
+	if v.Frozen != nil {
+		lines = append(lines, frozenLine(v.ID, v.Frozen))
+	}
 	if !v.Enabled {
 		lines = append(lines, "It is disabled: hubctl devices set "+v.ID+" --enable")
 	}
@@ -92,6 +95,14 @@ func presenceLine(v Device) string {
 	return fmt.Sprintf("Offline since %s: %s.", shown(v.DisconnectedAt), v.Cause)
 }
 
+func frozenLine(device string, f *devices.Freeze) string {
+	until := "until an operator ends it"
+	if !f.Until.IsZero() {
+		until = "until " + shown(f.Until)
+	}
+	return fmt.Sprintf("Frozen as a clone since %s, %s: %s. Give the right one a token of its own (hubctl devices token %s), then hubctl devices unfreeze %s", shown(f.Since), until, f.Describe(), device, device)
+}
+
 func readingLine(at, now time.Time) string {
 	if at.IsZero() {
 		return "No reading of it is known."
@@ -119,6 +130,10 @@ func faultLine(device string, e devices.Event) string {
 		return fmt.Sprintf("The journal was slow (limit %d ms, last %d ms) %s; see /readyz.", e.Limit, e.Value, when)
 	case devices.EventCommand:
 		return fmt.Sprintf("Commands ended as %s %s: %s", e.Reason, when, e.Message)
+	case devices.EventClone:
+		if e.Reason == "contested" {
+			return fmt.Sprintf("Several devices use its identity %s: %s. hubctl devices token %s makes a token for the right one and voids the others'.", when, e.Message, device)
+		}
 	case devices.EventClose:
 		if e.Status == wire.CloseReplaced && e.Count > 1 {
 			return fmt.Sprintf("Connections replaced each other %s, %s: do two devices use one token?", when, e.Message)

@@ -23,6 +23,7 @@ type Broker struct {
 	engine    engine
 	metrics   *brokerMetrics
 	scratches scratches
+	pending   chan struct{} // one for each connection before its CONNECT
 	listeners []net.Listener
 
 	// commits ends when a stop has no more time to wait for the journal.
@@ -42,7 +43,10 @@ func OpenBroker(cfg BrokerConfig, tlsConfig *tls.Config, hub Hub) (*Broker, erro
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("mqtt broker: %w", err)
 	}
-	b := &Broker{cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{}}
+	b := &Broker{
+		cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{},
+		pending: make(chan struct{}, cfg.MaxPending),
+	}
 	b.commits, b.abandon = context.WithCancel(context.Background())
 	if err := b.listen(tlsConfig); err != nil {
 		return nil, errors.Join(err, b.closeListeners())
@@ -76,7 +80,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	err := b.closeListeners()
 	b.accepting.Wait()
 	for _, c := range clients {
-		c.shut(wire.CloseRestart, b.hub.Admission.Leave().CloseReason())
+		c.shut(wire.CloseRestart, "the hub stops or restarts")
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -167,16 +171,14 @@ func (b *Broker) leave(c *client) {
 // admit implements rules.
 func (b *Broker) admit(c *client, hello connect) *refusal {
 	device, proof, r := b.identify(c.origin, hello)
+	if r == nil {
+		r = b.checkFrozen(device.ID)
+	}
 	if r != nil {
 		b.metrics.connects.WithLabelValues(r.reason).Inc()
 		b.noteRefused(c.origin, hello, r)
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
 		return r
-	}
-	if c.origin.Device == "" { // else whoever opened the way has asked
-		if later := b.hub.Admission.Admit(b.commits, device.ID, b.isOnline(device.ID)); later != nil {
-			return b.postpone(c, device.ID, later)
-		}
 	}
 	b.metrics.connects.WithLabelValues("").Inc()
 	c.device, c.proof = device.ID, proof
@@ -196,6 +198,15 @@ func (b *Broker) noteRefused(from Origin, hello connect, r *refusal) {
 	if _, ok := b.hub.Registry.Get(id); ok {
 		b.hub.Sessions.Note(id, devices.Event{Kind: devices.EventRefused, Reason: r.reason, Message: r.message, Remote: from.Remote, Status: int(r.code)})
 	}
+}
+
+// checkFrozen refuses a device that is frozen as a clone.
+func (b *Broker) checkFrozen(device string) *refusal {
+	f := b.hub.Sessions.Frozen(device)
+	if f == nil {
+		return nil
+	}
+	return &refusal{reason: devices.ReasonFrozen, code: codeBanned, message: f.Cause() + ": several devices use this identity"}
 }
 
 // identify finds out which device a CONNECT comes from, and what it proved that with.
@@ -238,12 +249,6 @@ func refusalOf(err error) *refusal {
 // established implements rules.
 func (b *Broker) established(c *client, p peer) {
 	c.link.open(p)
-	if later := b.hub.Admission.Enter(b.isOnline(c.device)); later != nil {
-		b.noteLater(c, c.device, wire.CloseOverloaded, later)
-		c.link.Close(wire.CloseOverloaded, later.CloseReason())
-		return
-	}
-	c.entered = true
 	c.session = b.hub.Sessions.Attach(devices.Attachment{
 		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Proof: c.proof, Link: c.link,
 	})
@@ -317,9 +322,7 @@ func (b *Broker) take(c *client, m message) error {
 	if r := s.decode(device, about, m, func(k wire.Clock) bool { return k != wire.ClockNone }); r != nil {
 		return r
 	}
-	if c.session != nil {
-		c.session.LearnUnits(s.telemetry.Units)
-	}
+	c.learn(&s.telemetry)
 	start := time.Now()
 	err := b.hub.Sink.Commit(b.commits, c.device, &s.telemetry)
 	if e, slow := devices.SlowCommit(time.Since(start)); slow && err == nil {

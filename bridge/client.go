@@ -21,8 +21,8 @@ type client struct {
 	// Owned by the goroutine that serves the connection.
 	device    string
 	proof     devices.Proof // by which CONNECT was accepted
-	entered   bool          // counted among the hub's connections
 	session   *devices.Session
+	booted    bool     // it has named its boot
 	will      *message // published when the connection ends without DISCONNECT
 	goodbye   bool     // the device sent DISCONNECT
 	endReason string   // why the engine ended it, "" when it did not say
@@ -53,6 +53,18 @@ func (c *client) ready() {
 	}
 }
 
+// learn notes what a device says of itself beside its readings.
+func (c *client) learn(t *wire.Telemetry) {
+	if c.session == nil {
+		return
+	}
+	c.session.LearnUnits(t.Units)
+	if len(t.Boot) > 0 && !c.booted {
+		c.booted = true
+		c.session.NoteBoot(string(t.Boot))
+	}
+}
+
 // shut ends the connection from any goroutine, without waiting for it.
 func (c *client) shut(code int, reason string) {
 	if !c.link.shut(code, reason) {
@@ -63,9 +75,6 @@ func (c *client) shut(code int, reason string) {
 // end is called when the connection has ended, with the engine's error.
 func (c *client) end(err error) {
 	c.link.end()
-	if c.entered {
-		defer c.broker.hub.Admission.Exit()
-	}
 	if c.session == nil {
 		return
 	}

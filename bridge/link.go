@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -226,7 +227,7 @@ func (l *link) shut(code int, reason string) bool {
 	if l.ended || l.shutting {
 		return true
 	}
-	l.shutting, l.reason = true, shutCause(code, reason)
+	l.shutting, l.reason = true, reason
 	l.client.conn.hurry()
 	l.work.Go(func() { l.peer.disconnect(disconnectCode(code), reason) })
 	return true
@@ -237,7 +238,7 @@ func (l *link) replaced() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.shutting {
-		l.shutting, l.reason = true, "replaced by a newer connection"
+		l.shutting, l.reason = true, devices.CauseReplaced
 	}
 	l.client.conn.hurry()
 }

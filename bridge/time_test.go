@@ -35,8 +35,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry()}
-		h.sessions = devices.NewSessions(testLog(t))
-		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
+		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
@@ -109,12 +108,11 @@ func TestBrokerTrustsWhoeverProvedTheDeviceBefore(t *testing.T) {
 func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers()}
-		h.sessions = devices.NewSessions(testLog(t))
-		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
+		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Sessions: h.sessions, Admission: h.admission, Sink: h.journal, States: newStates(), Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

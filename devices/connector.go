@@ -42,7 +42,6 @@ type Connector struct {
 	registry *Registry
 	profiles *Profiles
 	sessions *Sessions
-	admits   *Admission
 	sink     Sink
 	states   States
 	log      *slog.Logger
@@ -58,9 +57,9 @@ type Connector struct {
 }
 
 // NewConnector returns a running Connector; Stop ends it.
-func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *Sessions, admits *Admission, sink Sink, states States, log *slog.Logger) *Connector {
+func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
 	c := &Connector{
-		cfg: cfg, registry: registry, profiles: profiles, sessions: sessions, admits: admits, sink: sink, states: states, log: log,
+		cfg: cfg, registry: registry, profiles: profiles, sessions: sessions, sink: sink, states: states, log: log,
 		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,
@@ -86,6 +85,9 @@ func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *
 func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	device, proof, no := c.identify(r)
 	if no == nil {
+		no = c.checkFrozen(w, device.ID)
+	}
+	if no == nil {
 		no = checkUpgrade(w, r)
 	}
 	var protocol string
@@ -93,13 +95,12 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no == nil {
 		protocol, dialect, no = chooseSubprotocol(offered(r))
 	}
+	if no == nil {
+		no = c.checkOpen(w)
+	}
 	if no != nil {
 		c.refuse(r, no)
 		no.write(w)
-		return
-	}
-	if later := c.admits.Admit(r.Context(), device.ID, c.isOnline(device.ID)); later != nil {
-		c.postpone(w, r, device.ID, later)
 		return
 	}
 	header := http.Header{}
@@ -152,6 +153,17 @@ func (c *Connector) Refused() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.refused)
+}
+
+// checkOpen refuses who comes while the hub stops, and says when to come back.
+func (c *Connector) checkOpen(w http.ResponseWriter) *refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopping {
+		return nil
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(restartDelay().Seconds())))
+	return &refusal{http.StatusServiceUnavailable, wire.ReasonStopping, "the hub stops or restarts"}
 }
 
 // checkUpgrade refuses what is no WebSocket handshake of version 13 (RFC 6455 section 4.2, 4.4).
@@ -223,10 +235,6 @@ func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *
 	}
 	c.running.Add(1)
 	c.mu.Unlock()
-	if later := c.admits.Enter(c.isOnline(device)); later != nil {
-		c.turnAway(n, remote, later)
-		return
-	}
 	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
 	c.add(n)
 	if err := c.registry.Current(device, proof); err != nil { // a change before Attach found no session to end
@@ -255,7 +263,6 @@ func (c *Connector) remove(n *conn) {
 	c.mu.Lock()
 	delete(c.conns, n)
 	c.mu.Unlock()
-	c.admits.Exit()
 	c.running.Done()
 }
 
@@ -282,7 +289,6 @@ func (c *Connector) Stop(ctx context.Context) error {
 	if again {
 		return nil
 	}
-	c.admits.Stop()
 	close(c.stop)
 	for _, n := range c.snapshot(nil) {
 		n.sayRestart()

@@ -2,6 +2,20 @@ package devices
 
 import "fmt"
 
+// Contests returns of how many devices connections that displaced each other are kept.
+func (s *Sessions) Contests() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.contests)
+}
+
+// Version returns the number of the last presence change.
+func (s *Sessions) Version() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.version
+}
+
 // Check compares what the Connector, its Sessions and its gauges say of each other. Call it when nothing is on its way.
 func (c *Connector) Check() error {
 	c.mu.Lock()

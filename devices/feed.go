@@ -1,11 +1,16 @@
 package devices
 
-import "telemetryhub/feed"
+import (
+	"time"
 
-// PresenceChange is one device that came or went. Versions grow by one with each change of any device.
+	"telemetryhub/feed"
+)
+
+// PresenceChange is one device that came or went, was frozen or let in again. Versions grow by one with each change of any device.
 type PresenceChange struct {
 	Device  string
 	Version uint64
+	At      time.Time // of the change
 	Presence
 }
 

@@ -31,7 +31,6 @@ type hub struct {
 	sessions  *devices.Sessions
 	guard     *devices.Guard
 	connector *devices.Connector
-	admission *devices.Admission
 	sink      *sink
 	answers   *answers
 	states    *states
@@ -50,10 +49,13 @@ func common() devices.Profile {
 }
 
 // newHub starts a hub that knows the devices d1, d2 and d3.
-func newHub(t testing.TB) *hub { return newBoundedHub(t, 1000, 1000) }
+func newHub(t testing.TB) *hub {
+	t.Helper()
+	return newHubOf(t, devices.Clones{})
+}
 
-// newBoundedHub lets so many devices in a second, and has room for so many.
-func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
+// newHubOf is newHub with what is done about clones.
+func newHubOf(t testing.TB, clones devices.Clones) *hub {
 	t.Helper()
 	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -64,13 +66,12 @@ func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
 	for _, id := range []string{"d1", "d2", "d3"} {
 		h.create(id)
 	}
-	h.sessions = devices.NewSessions(log)
-	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: rate, Connections: connections})
+	h.sessions = devices.NewSessions(clones, log)
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.admission, h.sink, h.states, log)
+	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)

@@ -23,6 +23,9 @@ type Presence struct {
 	DisconnectedAt time.Time `json:"disconnected_at,omitzero"`
 	Cause          string    `json:"cause,omitempty"` // of the end
 	Session        uint64    `json:"session,omitempty"`
+	Version        uint64    `json:"version,omitempty"` // of the device's last change; larger than those before it, over restarts too
+	Boot           string    `json:"boot,omitempty"`
+	Frozen         *Freeze   `json:"frozen,omitempty"`
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
 	Methods        []string  `json:"methods,omitempty"` // announced in hello; not changed once given out
@@ -39,10 +42,17 @@ type remembered struct {
 func (s *Sessions) Presence(device string) Presence {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	return s.present(device)
+}
+
+// present needs mu.
+func (s *Sessions) present(device string) Presence {
 	if n, ok := s.byDevice[device]; ok {
 		return n.presence()
 	}
-	return s.last[device]
+	p := s.last[device]
+	p.Frozen = s.frozen[device]
+	return p
 }
 
 // presence needs sessions.mu.
@@ -50,15 +60,24 @@ func (s *Session) presence() Presence {
 	return Presence{
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
 		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
-		Session: s.id, Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
+		Session: s.id, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
 	}
 }
 
-// change tells the feeds and marks the device for the next write. It needs mu.
+// change numbers a change of what is known of the device's connection, tells the feeds and marks the device for the next
+// write. It needs mu.
 func (s *Sessions) change(device string, p Presence) {
 	s.version++
+	p.Version = s.version
+	if n, ok := s.byDevice[device]; ok {
+		n.version = p.Version
+	} else {
+		last := s.last[device]
+		last.Version = p.Version
+		s.last[device] = last
+	}
 	s.dirty[device] = true
-	s.feeds.Publish(PresenceChange{Device: device, Version: s.version, Presence: p})
+	s.feeds.Publish(PresenceChange{Device: device, Version: p.Version, At: time.Now(), Presence: p})
 }
 
 // Presence is written in shards, some seconds of changes at a time: a durable write per connection would make a herd
@@ -97,6 +116,11 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 			if p.Online {
 				p.Online, p.DisconnectedAt, p.Cause = false, p.LastSeen, causeHubStopped
 			}
+			if p.Frozen.lasts(time.Now()) {
+				s.frozen[device] = p.Frozen
+			}
+			p.Frozen = nil
+			s.version = max(s.version, p.Version)
 			s.last[device] = p.Presence
 			if p.Units != nil {
 				s.units[device] = p.Units
@@ -169,9 +193,9 @@ func (s *Sessions) dirtyShards() map[uint32]map[string]remembered {
 	if len(shards) == 0 {
 		return nil
 	}
-	for device, p := range s.last {
+	for device := range s.last {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = remembered{p, nil}
+			known[device] = remembered{s.present(device), nil}
 		}
 	}
 	for device, n := range s.byDevice {
@@ -193,6 +217,8 @@ func (s *Sessions) Forget(device string) {
 	defer s.mu.Unlock()
 	delete(s.last, device)
 	delete(s.units, device)
+	delete(s.frozen, device)
+	delete(s.contests, device)
 	s.dirty[device] = true
 	s.recorder.forget(device)
 }

@@ -37,6 +37,7 @@ const (
 	EventNotice     = "notice"     // another hub.notice
 	EventSlowCommit = "slow_commit"
 	EventCommand    = "command" // one that ended otherwise than done
+	EventClone      = "clone"   // several devices use the identity: frozen, contested, unfrozen
 )
 
 // Bounds of what is kept in memory. An event is some 110 bytes and the texts that it alone has, 200 in all: of all

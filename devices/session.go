@@ -14,6 +14,8 @@ import (
 const (
 	TransportWSS  = "wss"
 	TransportMQTT = "mqtt"
+
+	transportBridge = "bridge:"
 )
 
 // Link is how a session's device is reached. No method blocks. An error of Send or Cancel means that surely nothing was
@@ -44,8 +46,10 @@ type Session struct {
 	before    Presence     // of the device's last session before this one
 	seen      atomic.Int64 // last sign of life, Unix ms
 	saved     int64        // seen as it was last written; guarded by sessions.mu
+	version   uint64       // of its last presence change; guarded by sessions.mu
 
 	// From hello; guarded by sessions.mu.
+	boot            string // or from the first reading that names one
 	firmware, model string
 	methods         []string // until this session's hello, what an earlier one announced
 	clock           Clock    // likewise
@@ -53,6 +57,9 @@ type Session struct {
 	telling sync.Mutex // held while the session's state is told, so that its end comes last
 	over    bool       // its end was told
 }
+
+// bridged reports whether the device is behind an external broker, so that its session is no connection of its own.
+func (s *Session) bridged() bool { return strings.HasPrefix(s.Transport, transportBridge) }
 
 // ID is unique among all sessions of the hub's life and larger than those before it.
 func (s *Session) ID() uint64 { return s.id }

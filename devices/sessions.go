@@ -24,6 +24,7 @@ type Answers interface {
 // Sessions is who is connected: at most one session a device, the newest.
 type Sessions struct {
 	answers Answers
+	clones  Clones
 	log     *slog.Logger
 
 	recorder recorder
@@ -36,30 +37,36 @@ type Sessions struct {
 	dirty    map[string]bool              // devices whose presence is not yet written
 	version  uint64                       // of the last presence change
 	feeds    feed.Feeds[PresenceChange]
+	contests map[string]*contest
+	frozen   map[string]*Freeze // one that is there is not changed
+	troubles Troubles
 }
 
 // NewSessions returns an empty Sessions. Bind must be called before the first Attach.
-func NewSessions(log *slog.Logger) *Sessions {
+func NewSessions(clones Clones, log *slog.Logger) *Sessions {
+	first := uint64(time.Now().UnixMilli()) * 1000 // larger than every number of an earlier run, and far below 2^53
 	return &Sessions{
-		log:      log,
+		clones: clones, log: log, lastID: first, version: first,
 		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{},
-		// Larger than every id of an earlier run, and far below 2^53.
-		lastID: uint64(time.Now().UnixMilli()) * 1000,
+		contests: map[string]*contest{}, frozen: map[string]*Freeze{},
 	}
 }
 
 // Bind names who is told of answers. Sessions routes commands for the ledger, which needs it to be made first.
 func (s *Sessions) Bind(a Answers) { s.answers = a }
 
-const causeReplaced = "replaced by a newer connection"
+// CauseReplaced is the end of a session whose device has a newer connection.
+const CauseReplaced = "replaced by a newer connection"
 
-// Attach makes a the device's session. An older one is closed with code 4001; it has ended when Attach returns.
+// Attach makes a the device's session. An older one is closed with code 4001; it has ended when Attach returns. Where the
+// two are those of clones, or the device is frozen already, both are closed with code 4004, and the session returned has
+// ended.
 func (s *Sessions) Attach(a Attachment) *Session {
 	n, _ := s.attach(a, false)
 	return n
 }
 
-// AttachIfAbsent makes a the device's session unless it has one.
+// AttachIfAbsent makes a the device's session unless it has one or is frozen.
 func (s *Sessions) AttachIfAbsent(a Attachment) (n *Session, attached bool) { return s.attach(a, true) }
 
 func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool) {
@@ -67,18 +74,25 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	n := &Session{Attachment: a, sessions: s, connected: now}
 	n.seen.Store(now.UnixMilli())
 	s.mu.Lock()
-	old := s.byDevice[a.Device]
-	if old != nil && yields {
+	old, frozen := s.byDevice[a.Device], s.frozen[a.Device]
+	if yields && (old != nil || frozen.lasts(now)) {
 		s.mu.Unlock()
 		return nil, false
 	}
 	s.lastID++
 	n.id = s.lastID
+	if frozen.lasts(now) { // since it was let in
+		n.over = true
+		s.mu.Unlock()
+		a.Link.Close(wire.CloseFrozen, frozen.Cause())
+		return n, false
+	}
 	if n.before = s.last[a.Device]; old != nil {
-		n.before.DisconnectedAt, n.before.Cause, n.before.Clock, n.before.Methods = now, causeReplaced, old.clock, old.methods
+		n.before.DisconnectedAt, n.before.Cause, n.before.Clock, n.before.Methods = now, CauseReplaced, old.clock, old.methods
 	}
 	n.clock, n.methods = n.before.Clock, n.before.Methods
 	s.byDevice[a.Device] = n
+	clones := s.contend(old, n)
 	s.change(a.Device, n.presence())
 	s.mu.Unlock()
 
@@ -86,9 +100,16 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	s.log.Info("device connected", "device", a.Device, "session", n.id, "transport", a.Transport, "remote", a.Remote)
 	if old != nil {
 		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
-		s.Note(a.Device, Event{Kind: EventClose, Reason: "replaced", Message: causeReplaced + ", from " + a.Remote, Remote: old.Remote, Status: wire.CloseReplaced})
-		old.Link.Close(wire.CloseReplaced, causeReplaced)
+		s.Note(a.Device, Event{Kind: EventClose, Reason: "replaced", Message: CauseReplaced + ", from " + a.Remote, Remote: old.Remote, Status: wire.CloseReplaced})
+		if clones != nil && s.clones.Policy == ClonesFreeze {
+			old.Link.Close(wire.CloseFrozen, clones.Cause())
+		} else {
+			old.Link.Close(wire.CloseReplaced, CauseReplaced)
+		}
 		old.tellEnd()
+	}
+	if clones != nil {
+		s.tellClones(n, clones)
 	}
 	return n, true
 }
@@ -100,6 +121,9 @@ func (s *Sessions) detach(n *Session, cause string) {
 		return
 	}
 	delete(s.byDevice, n.Device)
+	if cause == CauseReplaced {
+		s.yield(n)
+	}
 	p := n.presence()
 	p.Online, p.DisconnectedAt, p.Cause = false, time.Now(), cause
 	s.last[n.Device] = p

@@ -72,7 +72,7 @@ func TestRandomLives(t *testing.T) {
 		ids = append(ids, fmt.Sprint("r", i))
 		h.create(ids[len(ids)-1])
 	}
-	feed := h.sessions.Subscribe(100_000)
+	feed, before := h.sessions.Subscribe(100_000), h.sessions.Version()
 	defer feed.Close()
 
 	var mu sync.Mutex
@@ -131,7 +131,7 @@ func TestRandomLives(t *testing.T) {
 		t.Errorf("ends %v: want %d, replaced, kicked and closed ones among them", ends, workers*visits)
 	}
 	wantSoundSessions(t, h.answers.lines())
-	wantSoundFeed(t, drain(feed))
+	wantSoundFeed(t, drain(feed, before))
 }
 
 func sum(counts map[string]int) (total int) {

@@ -36,6 +36,9 @@ func (n *conn) recall(boot string) (durable uint64) {
 			Message: fmt.Sprintf("not all of the readings %d to %d of boot %s have reached the hub", gap[0], gap[1], boot),
 		})
 	}
+	if n.numbers.boot == "" {
+		n.session.NoteBoot(boot)
+	}
 	if boot != n.numbers.boot {
 		n.numbers, n.before = n.before, n.numbers
 	}
@@ -92,7 +95,7 @@ func (n *conn) notTaken(id []byte, err error) {
 		n.refuse(id, unusable)
 	case id != nil:
 		n.out.frame(func(dst []byte) []byte {
-			return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: firstReturn})
+			return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: restartDelay()})
 		})
 	}
 }

@@ -44,6 +44,26 @@ type Presence struct {
 	Model          string    `json:"model,omitempty"`
 	Methods        []string  `json:"methods,omitempty"`         // announced in its last hello
 	ClockOffsetMs  *int64    `json:"clock_offset_ms,omitempty"` // how far its clock is ahead of the hub's; nil: it never said
+	Version        uint64    `json:"version,omitempty"`         // of the last change of its connection
+	Boot           string    `json:"boot,omitempty"`
+	Frozen         *Freeze   `json:"frozen,omitempty"`
+}
+
+// Freeze says that several devices used one identity and displaced each other, and that nobody is let in by it.
+type Freeze struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until,omitzero"` // zero: until an operator ends it
+	Count int       `json:"count"`
+	Sides []Side    `json:"sides"` // the newest connection first
+}
+
+// Side is one of those that displaced each other.
+type Side struct {
+	Remote      string    `json:"remote"`
+	Boot        string    `json:"boot,omitempty"`
+	Transport   string    `json:"transport"`
+	Session     uint64    `json:"session"`
+	ConnectedAt time.Time `json:"connected_at"`
 }
 
 // Value is the newest value of one field by the time it was measured.
@@ -153,6 +173,13 @@ func (c *Client) NewToken(ctx context.Context, id string) (string, error) {
 	}
 	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/token"}, &answer)
 	return answer.Token, err
+}
+
+// Unfreeze lets a device in again that was frozen as a clone. One that is not frozen is a Problem with status 409.
+func (c *Client) Unfreeze(ctx context.Context, id string) (Device, error) {
+	var d Device
+	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/unfreeze"}, &d)
+	return d, err
 }
 
 func devicePath(id string) string { return "/api/v1/devices/" + url.PathEscape(id) }

@@ -52,7 +52,7 @@ type LiveTelemetry struct {
 	Readings    []Reading `json:"readings"`
 }
 
-// LivePresence is a device that came or went.
+// LivePresence is a device that came or went, or about whose connection something else changed.
 type LivePresence struct {
 	Device    string    `json:"device"`
 	Online    bool      `json:"online"`
@@ -60,6 +60,7 @@ type LivePresence struct {
 	Time      time.Time `json:"time,omitzero"`
 	Cause     string    `json:"cause,omitempty"`
 	Version   uint64    `json:"version,omitempty"`
+	Frozen    *Freeze   `json:"frozen,omitempty"`
 }
 
 // Live reads the live stream until ctx ends, the caller breaks off or the

@@ -5,6 +5,7 @@ import (
 
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
+	"telemetryhub/devices"
 	"telemetryhub/devices/state"
 )
 
@@ -42,9 +43,16 @@ type DevicesConfig struct {
 	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
 	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: twice the number of processors
-	ConnectRate      int           `yaml:"connect_rate"`      // devices let in a second; 0: 400 a processor
-	MaxConnections   int           `yaml:"max_connections"`   // of devices; 0: what the limit of open files leaves
 	Limits           LimitsConfig  `yaml:"limits"`
+	Clones           ClonesConfig  `yaml:"clones"`
+}
+
+// ClonesConfig says what is done about several devices that use one identity and displace each other.
+type ClonesConfig struct {
+	Policy string        `yaml:"policy"` // freeze or newest
+	Count  int           `yaml:"count"`  // displacements within window; 0: never
+	Window time.Duration `yaml:"window"`
+	Freeze time.Duration `yaml:"freeze"` // how long; 0: until an operator ends it
 }
 
 // TypeConfig says what is known of all devices of one type, as the registry names it.
@@ -195,6 +203,7 @@ func defaultConfig() Config {
 			KeepaliveMin:     10 * time.Second,
 			KeepaliveMax:     15 * time.Minute,
 			Limits:           LimitsConfig{Burst: 10 * time.Second, Connects: 60},
+			Clones:           ClonesConfig{Policy: devices.ClonesFreeze, Count: 4, Window: time.Minute, Freeze: 10 * time.Minute},
 		},
 		Ingest: IngestConfig{
 			JournalBytes: backbone.DefaultJournalMaxBytes,

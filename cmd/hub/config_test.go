@@ -245,6 +245,8 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"limit misspelt":           {"types:\n  - name: a\n    limits: {mesages: 5}", `hub.yaml:3: types[0].limits.mesages: unknown key; did you mean types.limits.messages?`},
 		"keepalive of a type":      {"types:\n  - name: a\n    keepalive: {min: 20m}", `hub.yaml:3: types[0].keepalive.min: 20m0s is longer than the longest that a device may ask for, 15m0s`},
 		"keepalive the wrong way":  {"devices:\n  keepalive_min: 2m\n  keepalive_max: 1m", `hub.yaml:2: devices.keepalive_min: 2m0s is longer than the longest that a device may ask for, 1m0s`},
+		"clones of one":            {"devices:\n  clones:\n    count: 1", `hub.yaml:3: devices.clones.count: 1 is too small: at least 2`},
+		"clones let be":            {"devices:\n  clones: {policy: ignore}", `hub.yaml:2: devices.clones.policy: "ignore" is not one of freeze, newest`},
 		"method of no name":        {"types:\n  - name: a\n    methods:\n      hub.x: {}", `hub.yaml:4: types[0].methods.hub.x: is no name of a method: names that begin with hub. are the hub's own`},
 		"terms of a method":        {"types:\n  - name: a\n    methods:\n      set: {delivery: twice}", `hub.yaml:4: types[0].methods.set.delivery: "twice" is not one of at-most-once, at-least-once`},
 		"timeout of a method":      {"types:\n  - name: a\n    methods:\n      set: {timeout: 2h}", `hub.yaml:4: types[0].methods.set.timeout: 2h0m0s is too large: at most 1h0m0s`},

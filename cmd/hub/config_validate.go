@@ -18,6 +18,7 @@ import (
 	"telemetryhub/bridge"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
+	"telemetryhub/devices"
 	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/wire"
@@ -114,8 +115,16 @@ func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.write_timeout", c.Devices.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.handshake_timeout", c.Devices.HandshakeTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.max_handshakes", c.Devices.MaxHandshakes, 0, 100_000)
-	within(faults, "devices.connect_rate", c.Devices.ConnectRate, 0, 1_000_000)
-	within(faults, "devices.max_connections", c.Devices.MaxConnections, 0, 10_000_000)
+	c.Devices.Clones.validate(faults)
+}
+
+func (c ClonesConfig) validate(faults *faultList) {
+	wantOneOf(faults, "devices.clones.policy", c.Policy, devices.ClonesFreeze, devices.ClonesNewest)
+	if c.Count != 0 {
+		within(faults, "devices.clones.count", c.Count, devices.FewestClones, devices.MostClones)
+	}
+	within(faults, "devices.clones.window", c.Window, time.Second, time.Hour)
+	within(faults, "devices.clones.freeze", c.Freeze, 0, maxDuration)
 }
 
 func (c *Config) validateTypes(faults *faultList) {

@@ -55,6 +55,8 @@ func (c *devicesLs) Run(a *app) error {
 
 func presence(d client.Device) string {
 	switch {
+	case d.Frozen != nil:
+		return "frozen"
 	case d.Online:
 		return "online"
 	case !d.Enabled:
@@ -125,7 +127,9 @@ func (a *app) showDevice(d client.Device) error {
 		{"model", d.Model},
 		{"methods", strings.Join(d.Methods, ", ")},
 		{"clock", clockOffset(d.ClockOffsetMs)},
+		{"boot", d.Boot},
 		{"units", pairs(d.Units, func(v string) string { return v })},
+		{"frozen", frozenText(d.Frozen)},
 	} {
 		if line[1] == "" {
 			continue

@@ -33,6 +33,8 @@ type commandLine struct {
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
 		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
 
+		Unfreeze devicesUnfreeze `cmd:"" help:"Let a device in again that was frozen, as several used its identity."`
+
 		Import  devicesImport  `cmd:"" help:"Register many devices from a list, all or none."`
 		Export  devicesExport  `cmd:"" help:"Write the devices as a list that import reads."`
 		Methods devicesMethods `cmd:"" help:"Show the commands that a device takes."`

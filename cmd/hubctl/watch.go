@@ -86,7 +86,9 @@ func (c *watchCommand) show(a *app, e client.Event) error {
 	case e.Presence != nil:
 		p := e.Presence
 		text := "connected by " + p.Transport
-		if !p.Online {
+		if p.Frozen != nil {
+			text = "frozen: " + frozenText(p.Frozen)
+		} else if !p.Online {
 			text = "disconnected: " + p.Cause
 		}
 		return a.printf("%s  %-16s  %s\n", moment(p.Time), clean(p.Device), clean(text))
