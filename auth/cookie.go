@@ -25,21 +25,25 @@ const (
 )
 
 // NewCookie makes the value of a login cookie: NAME.EXPIRES.SIGNATURE, the name and the signature in base64url, the end in
-// seconds since 1970. The role is not in it, so a change of role counts at once.
+// seconds since 1970. Op is as Authenticate returned it; the cookie holds no longer than its token. The role is not in it,
+// so a change of role counts at once.
 func (o *Operators) NewCookie(op Operator, now time.Time) (value string, expires time.Time, err error) {
-	record, ok := o.record(op.Name)
-	if !ok {
-		return "", time.Time{}, fmt.Errorf("make a login cookie for %q: %w", op.Name, ErrOperatorNotFound)
+	if record, ok := o.record(op.Name); !ok || !record.has(op.token) {
+		return "", time.Time{}, fmt.Errorf("make a login cookie for %q: %w", op.Name, ErrTokenNotFound)
 	}
-	expires = now.Add(CookieLife).Truncate(time.Second)
+	expires = now.Add(CookieLife)
+	if !op.Until.IsZero() && op.Until.Before(expires) {
+		expires = op.Until
+	}
+	expires = expires.Truncate(time.Second)
 	end := strconv.FormatInt(expires.Unix(), 10)
-	value = base64.RawURLEncoding.EncodeToString([]byte(record.Name)) + "." + end + "." +
-		base64.RawURLEncoding.EncodeToString(o.signCookie(record, end))
+	value = base64.RawURLEncoding.EncodeToString([]byte(op.Name)) + "." + end + "." +
+		base64.RawURLEncoding.EncodeToString(o.signCookie(op.Name, op.token, end))
 	return value, expires, nil
 }
 
-// FromCookie returns the operator a cookie was made for, unless it is forged, has expired, or the operator's token is no
-// longer the one the login was made with.
+// FromCookie returns the operator a cookie was made for, unless it is forged, has expired, or the token that the login was
+// made with is void.
 func (o *Operators) FromCookie(value string, now time.Time) (Operator, bool) {
 	if len(value) > maxCookie {
 		return Operator{}, false
@@ -58,22 +62,31 @@ func (o *Operators) FromCookie(value string, now time.Time) (Operator, bool) {
 	if errName != nil || errSignature != nil || errEnd != nil {
 		return Operator{}, false
 	}
-	record, ok := o.record(string(name))
-	if !ok || !hmac.Equal(signature, o.signCookie(record, end)) {
+	expires := time.Unix(seconds, 0)
+	if !now.Before(expires) {
 		return Operator{}, false
 	}
-	if !now.Before(time.Unix(seconds, 0)) {
-		return Operator{}, false
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	for _, t := range o.byName[string(name)].record.Tokens { // 16 at most
+		if !hmac.Equal(signature, o.signCookie(string(name), t.Hash, end)) {
+			continue
+		}
+		op, ok := o.admit(o.byHash[t.Hash], now)
+		if op.Until.IsZero() || expires.Before(op.Until) {
+			op.Until = expires
+		}
+		return op, ok
 	}
-	return Operator{Name: record.Name, Role: record.Role}, true
+	return Operator{}, false
 }
 
-// signCookie binds a login to its end and to the operator's token: with a new token all old cookies are invalid. The
-// parts cannot run into each other: a name and a number hold no zero byte, the hash has a fixed length.
-func (o *Operators) signCookie(record operatorRecord, end string) []byte {
+// signCookie binds a login to its end and to the operator's token: when that is void its cookies are. The parts cannot run
+// into each other: a name and a number hold no zero byte, the hash has a fixed length.
+func (o *Operators) signCookie(name string, token Hash, end string) []byte {
 	mac := hmac.New(sha256.New, o.cookieKey)
-	mac.Write([]byte("cookie v1\x00" + record.Name + "\x00" + end + "\x00"))
-	mac.Write(record.Token[:])
+	mac.Write([]byte("cookie v1\x00" + name + "\x00" + end + "\x00"))
+	mac.Write(token[:])
 	return mac.Sum(nil)
 }
 

@@ -8,12 +8,14 @@
 // A token is 256 random bits. The hub keeps only its SHA-256: with that much entropy a slow password hash would add cost
 // for the hub and nothing for an attacker.
 //
-// The operators of a bucket are read when it is opened and held in memory, so that authentication never waits for the
-// network. Two hubs on one bucket see each other's changes at their next start.
+// The operators of a bucket are held in memory, so that authentication never waits for the network; what other hubs change
+// arrives by a watch. Each change is in the bucket before it counts. There is always an enabled administrator of all
+// devices with a token that does not expire (ErrLastAdmin); two hubs that each take one of the last two away in the same
+// moment are not kept from it. When tokens were used last is written once a minute, together.
 //
 // Overload: nothing here queues. Authentication is one hash and one map lookup; handshakes are bounded by whoever accepts
 // connections.
 //
-// Reading order: token.go, role.go, operators.go, cookie.go, certificates.go, authority.go, names.go, ownfiles.go,
-// atomicfile.go, deviceauthority.go.
+// Reading order: token.go, role.go, scope.go, operators.go, operators_change.go, operators_store.go, cookie.go, certificates.go, authority.go, names.go,
+// ownfiles.go, atomicfile.go, deviceauthority.go.
 package auth

@@ -2,100 +2,127 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Keys of the bucket. A name cannot hold a dot, so that each operator is one key under the prefix.
 const (
-	operatorKeyPrefix = "operator."
-	cookieKeyName     = "cookie-key"
-	firstAdmin        = "admin"
-	maxOperatorName   = 64
+	firstAdmin = "admin"
+	// DefaultToken is the name of an operator's token that was given none.
+	DefaultToken = "default"
+
+	maxOperatorName = 64
+	maxOperators    = 1000
+	maxTokens       = 16 // of one operator
 )
 
 // Errors of changing operators.
 var (
 	ErrOperatorExists   = errors.New("an operator of this name exists")
 	ErrOperatorNotFound = errors.New("no operator of this name")
+	ErrTokenNotFound    = errors.New("the operator has no token of this name")
+	ErrLastAdmin        = errors.New("nobody would be left to administer the hub: there must be an enabled administrator of all devices with a token that does not expire")
 )
 
-// Operator is a person or a program that uses the hub's API.
+// InvalidOperatorError says which member of an operator is wrong, and how.
+type InvalidOperatorError struct{ Field, Message string }
+
+// Error says the field and the message.
+func (e *InvalidOperatorError) Error() string { return e.Field + ": " + e.Message }
+
+// Operator is a person or a program that uses the hub's API, as its token or cookie proved.
 type Operator struct {
-	Name string
-	Role Role
+	Name  string
+	Role  Role
+	Scope Scope
+	Until time.Time // the proof holds until then; zero: until it is revoked
+
+	token Hash // that was shown, or that the cookie was made with
 }
 
-// operatorRecord is an operator as the bucket keeps it.
-type operatorRecord struct {
-	Name    string    `json:"name"`
-	Role    Role      `json:"role"`
-	Token   Hash      `json:"token"`
-	Created time.Time `json:"created"`
+// Account is an operator as administrators see it.
+type Account struct {
+	Name    string
+	Role    Role
+	Scope   Scope
+	Enabled bool
+	Created time.Time
+	Tokens  []Token // by name
 }
 
-// Operators knows who may use the API. Its methods may be called from any goroutine.
+// Token is what may be shown of an operator's token.
+type Token struct {
+	Name     string
+	Created  time.Time
+	Expires  time.Time // zero: never
+	LastUsed time.Time // zero: never, as far as is known
+}
+
+// Operators knows who may use the API: a mirror in memory of a bucket. Every change is in the bucket before it is in the
+// mirror, and changes of other hubs arrive by a watch. Its methods may be called from any goroutine.
 type Operators struct {
 	kv        jetstream.KeyValue
-	cookieKey []byte // fixed after construction
+	watcher   jetstream.KeyWatcher
+	done      chan struct{} // closed when the watch has ended
+	cookieKey []byte        // fixed after construction
 
-	mu     sync.RWMutex
-	byName map[string]operatorRecord
-	byHash map[Hash]string // hash of the token -> name
+	changing sync.Mutex // held while an operator is changed, so that no two changes each leave the other's administrator
+
+	mu      sync.RWMutex
+	byName  map[string]operatorEntry
+	byHash  map[Hash]*credential
+	deleted map[string]uint64 // revision of operators deleted here, as the watch may yet bring what was before
+	changed chan struct{}     // closed at the next change
+	uses    map[string]int64  // as the bucket has them: name/token -> Unix ms of the last
 }
 
-// OpenOperators reads the operators of a bucket. A bucket without any gets the operator "admin", whose token is written to
-// tokenFile (mode 0600); the bucket keeps only its hash. The file may be deleted once the token is stored elsewhere.
+// operatorEntry is an operator and where the bucket has it.
+type operatorEntry struct {
+	record   operatorRecord
+	revision uint64
+}
+
+// credential is a token that is known by its hash.
+type credential struct {
+	operator string
+	token    tokenRecord
+	used     atomic.Int64 // Unix ms; 0: never
+}
+
+// OpenOperators reads the operators of a bucket and follows it until Close. A bucket without any gets the operator
+// "admin", whose token is written to tokenFile (mode 0600); the bucket keeps only its hash. The file may be deleted once
+// the token is stored elsewhere.
 func OpenOperators(ctx context.Context, kv jetstream.KeyValue, tokenFile string) (*Operators, error) {
-	o := &Operators{kv: kv, byName: map[string]operatorRecord{}, byHash: map[Hash]string{}}
-	if err := o.load(ctx); err != nil {
+	o := &Operators{
+		kv: kv, done: make(chan struct{}), byName: map[string]operatorEntry{}, byHash: map[Hash]*credential{},
+		deleted: map[string]uint64{}, changed: make(chan struct{}), uses: map[string]int64{},
+	}
+	if err := o.follow(ctx); err != nil {
 		return nil, fmt.Errorf("open operators: %w", err)
 	}
-	if len(o.byName) == 0 {
-		if err := o.makeFirstAdmin(ctx, tokenFile); err != nil {
-			return nil, fmt.Errorf("open operators: make the first admin: %w", err)
-		}
+	if err := o.complete(ctx, tokenFile); err != nil {
+		return nil, errors.Join(fmt.Errorf("open operators: %w", err), o.Close())
 	}
-	key, err := loadCookieKey(ctx, kv)
-	if err != nil {
-		return nil, fmt.Errorf("open operators: %w", err)
-	}
-	o.cookieKey = key
 	return o, nil
 }
 
-// load reads every operator of the bucket into memory.
-func (o *Operators) load(ctx context.Context) error {
-	keys, err := o.kv.Keys(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
-		return fmt.Errorf("list keys: %w", err)
+// complete makes what a new bucket lacks.
+func (o *Operators) complete(ctx context.Context, tokenFile string) (err error) {
+	if len(o.List()) == 0 {
+		if err := o.makeFirstAdmin(ctx, tokenFile); err != nil {
+			return fmt.Errorf("make the first admin: %w", err)
+		}
 	}
-	for _, key := range keys {
-		if !strings.HasPrefix(key, operatorKeyPrefix) {
-			continue
-		}
-		entry, err := o.kv.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // removed by another hub since the list was made
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
-		}
-		var record operatorRecord
-		if err := json.Unmarshal(entry.Value(), &record); err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
-		}
-		o.keep(record)
-	}
-	return nil
+	o.cookieKey, err = loadCookieKey(ctx, o.kv)
+	return err
 }
 
 // makeFirstAdmin writes the file before the bucket: after a crash between the two the bucket is still empty and the next
@@ -108,121 +135,94 @@ func (o *Operators) makeFirstAdmin(ctx context.Context, tokenFile string) error 
 	if err := writeFileAtomic(tokenFile, []byte(token+"\n"), 0o600); err != nil {
 		return err
 	}
-	err = o.create(ctx, operatorRecord{Name: firstAdmin, Role: RoleAdmin, Token: hash, Created: time.Now().UTC()})
+	now := time.Now().UTC()
+	err = o.put(ctx, operatorRecord{Name: firstAdmin, Role: RoleAdmin, Created: now, Tokens: []tokenRecord{{Name: DefaultToken, Hash: hash, Created: now}}}, 0)
 	if errors.Is(err, ErrOperatorExists) {
 		// Another hub on the same bucket was first; its file bears the valid token, ours does not.
 		if err := os.Remove(tokenFile); err != nil {
 			return fmt.Errorf("remove the unused token: %w", err)
 		}
-		return o.load(ctx)
+		return o.refresh(ctx, firstAdmin)
 	}
 	return err
 }
 
-// Authenticate finds the operator a token belongs to.
-func (o *Operators) Authenticate(token string) (Operator, bool) {
+// Authenticate finds the operator that a token belongs to. One that is disabled, and a token that has expired, are as if
+// they were not.
+func (o *Operators) Authenticate(token string, now time.Time) (Operator, bool) {
 	hash := HashToken(token)
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	// A map lookup by hash is not constant in time, but what it leaks is about the hash, from which the token cannot be
 	// found.
-	record, ok := o.byName[o.byHash[hash]]
-	if !ok {
+	c, ok := o.byHash[hash]
+	if !ok || hash.IsZero() {
 		return Operator{}, false
 	}
-	return Operator{Name: record.Name, Role: record.Role}, true
+	return o.admit(c, now)
+}
+
+// admit returns whom a credential stands for, if it still does. It needs mu.
+func (o *Operators) admit(c *credential, now time.Time) (Operator, bool) {
+	record := o.byName[c.operator].record
+	if record.Disabled || c.token.expired(now) {
+		return Operator{}, false
+	}
+	c.used.Store(now.UnixMilli())
+	return Operator{Name: record.Name, Role: record.Role, Scope: record.scope(), Until: c.token.Expires, token: c.token.Hash}, true
+}
+
+// Changes returns a channel that is closed at the next change of any operator, from whatever hub. Who holds on to an
+// Operator asks for it first and then authenticates again each time.
+func (o *Operators) Changes() <-chan struct{} {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.changed
 }
 
 // List returns all operators, sorted by name.
-func (o *Operators) List() []Operator {
+func (o *Operators) List() []Account {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	list := make([]Operator, 0, len(o.byName))
-	for _, record := range o.byName {
-		list = append(list, Operator{Name: record.Name, Role: record.Role})
+	list := make([]Account, 0, len(o.byName))
+	for _, e := range o.byName {
+		list = append(list, o.account(e.record))
 	}
-	slices.SortFunc(list, func(a, b Operator) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b Account) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
-// Add makes an operator and returns the token, which is not kept and cannot be shown again.
-func (o *Operators) Add(ctx context.Context, op Operator) (token string, err error) {
-	if err := checkOperatorName(op.Name); err != nil {
-		return "", fmt.Errorf("add an operator: %w", err)
-	}
-	if err := CheckRole(op.Role); err != nil {
-		return "", fmt.Errorf("add an operator: %w", err)
-	}
-	token, hash, err := NewToken(OperatorPrefix)
-	if err != nil {
-		return "", fmt.Errorf("add an operator: %w", err)
-	}
-	record := operatorRecord{Name: op.Name, Role: op.Role, Token: hash, Created: time.Now().UTC()}
-	if err := o.create(ctx, record); err != nil {
-		return "", fmt.Errorf("add an operator: %w", err)
-	}
-	return token, nil
-}
-
-// Remove ends an operator's token and all cookies made from it, at once.
-func (o *Operators) Remove(ctx context.Context, name string) error {
-	o.mu.RLock()
-	_, ok := o.byName[name]
-	o.mu.RUnlock()
-	if !ok {
-		return fmt.Errorf("remove operator %q: %w", name, ErrOperatorNotFound)
-	}
-	if err := o.kv.Delete(ctx, operatorKeyPrefix+name); err != nil {
-		return fmt.Errorf("remove operator %q: %w", name, err)
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.byHash, o.byName[name].Token)
-	delete(o.byName, name)
-	return nil
-}
-
-// create stores a new record in the bucket and then in memory.
-func (o *Operators) create(ctx context.Context, record operatorRecord) error {
-	value, err := json.Marshal(record)
-	if err != nil {
-		return err
-	}
-	if _, err := o.kv.Create(ctx, operatorKeyPrefix+record.Name, value); err != nil {
-		if errors.Is(err, jetstream.ErrKeyExists) {
-			return ErrOperatorExists
-		}
-		return fmt.Errorf("store operator %q: %w", record.Name, err)
-	}
-	o.keep(record)
-	return nil
-}
-
-func (o *Operators) keep(record operatorRecord) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.byName[record.Name] = record
-	o.byHash[record.Token] = record.Name
-}
-
-// record returns what is known of an operator by name.
-func (o *Operators) record(name string) (operatorRecord, bool) {
+// Get returns one operator.
+func (o *Operators) Get(name string) (Account, bool) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	record, ok := o.byName[name]
-	return record, ok
+	e, ok := o.byName[name]
+	return o.account(e.record), ok
+}
+
+// account needs mu.
+func (o *Operators) account(r operatorRecord) Account {
+	a := Account{Name: r.Name, Role: r.Role, Scope: r.scope(), Enabled: !r.Disabled, Created: r.Created, Tokens: make([]Token, len(r.Tokens))}
+	for i, t := range r.Tokens {
+		a.Tokens[i] = Token{Name: t.Name, Created: t.Created, Expires: t.Expires}
+		if c := o.byHash[t.Hash]; c != nil && c.used.Load() > 0 {
+			a.Tokens[i].LastUsed = time.UnixMilli(c.used.Load()).UTC()
+		}
+	}
+	slices.SortFunc(a.Tokens, func(a, b Token) int { return strings.Compare(a.Name, b.Name) })
+	return a
 }
 
 // checkOperatorName accepts what can be one token of a bucket's key.
-func checkOperatorName(name string) error {
+func checkOperatorName(field, name string) error {
 	if name == "" || len(name) > maxOperatorName {
-		return fmt.Errorf("name of %d characters: must have 1 to %d", len(name), maxOperatorName)
+		return &InvalidOperatorError{Field: field, Message: fmt.Sprintf("%d characters; must have 1 to %d", len(name), maxOperatorName)}
 	}
 	for _, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 		digit := c >= '0' && c <= '9'
 		if !letter && !digit && c != '-' && c != '_' {
-			return fmt.Errorf("name %q: may hold only letters, digits, - and _", name)
+			return &InvalidOperatorError{Field: field, Message: fmt.Sprintf("%q: may hold only letters, digits, - and _", name)}
 		}
 	}
 	return nil

@@ -55,6 +55,7 @@ func openOperators(t *testing.T, kv jetstream.KeyValue, tokenFile string) *auth.
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = operators.Close() })
 	return operators
 }
 
@@ -69,9 +70,31 @@ func readToken(t *testing.T, file string) string {
 
 func wantOperator(t *testing.T, operators *auth.Operators, token string, want auth.Operator) {
 	t.Helper()
-	if got, ok := operators.Authenticate(token); !ok || got != want {
+	if got, ok := operators.Authenticate(token, time.Now()); !ok || !same(got, want) {
 		t.Errorf("token belongs to %+v, %v; want %+v", got, ok, want)
 	}
+}
+
+// same compares who it is, not how they proved it.
+func same(a, b auth.Operator) bool { return a.Name == b.Name && a.Role == b.Role && a.Scope.Equal(b.Scope) }
+
+// known is the operator of a token.
+func known(t *testing.T, operators *auth.Operators, token string) auth.Operator {
+	t.Helper()
+	op, ok := operators.Authenticate(token, time.Now())
+	if !ok {
+		t.Fatal("the token is not known")
+	}
+	return op
+}
+
+func add(t *testing.T, operators *auth.Operators, n auth.NewOperator) (token string) {
+	t.Helper()
+	_, token, err := operators.Add(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
 
 var admin = auth.Operator{Name: "admin", Role: auth.RoleAdmin}
@@ -85,7 +108,7 @@ func TestFirstStartMakesTheAdminToken(t *testing.T) {
 		t.Errorf("mode of the token's file: %v, %v", info.Mode(), err)
 	}
 	for _, wrong := range []string{"", "op_", token[:len(token)-1], token + "A", strings.ToUpper(token)} {
-		if got, ok := operators.Authenticate(wrong); ok {
+		if got, ok := operators.Authenticate(wrong, time.Now()); ok {
 			t.Errorf("a wrong token belongs to %+v", got)
 		}
 	}
@@ -134,32 +157,39 @@ func TestUnwritableTokenFileLeavesTheBucketEmpty(t *testing.T) {
 func TestAddAndRemoveOperators(t *testing.T) {
 	kv, file := openBucket(t), filepath.Join(t.TempDir(), "admin.token")
 	operators := openOperators(t, kv, file)
-	eve := auth.Operator{Name: "eve", Role: auth.RoleViewer}
-	token, err := operators.Add(t.Context(), eve)
-	if err != nil {
-		t.Fatal(err)
-	}
+	eve := auth.Operator{Name: "eve", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{"hall", "yard"}}}
+	fresh := auth.NewOperator{Name: "eve", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{"yard", "hall", "yard"}}}
+	token := add(t, operators, fresh)
 	wantOperator(t, operators, token, eve)
 	wantOperator(t, openOperators(t, kv, file), token, eve)
 	wantSecretNowhere(t, kv, token)
-	if list := operators.List(); len(list) != 2 || list[0] != admin || list[1] != eve {
+	list := operators.List()
+	if len(list) != 2 || list[0].Name != "admin" || list[1].Name != "eve" || !list[1].Enabled || len(list[1].Tokens) != 1 || list[1].Tokens[0].Name != "default" {
 		t.Errorf("list = %+v", list)
 	}
-	if _, err := operators.Add(t.Context(), eve); !errors.Is(err, auth.ErrOperatorExists) {
+	if _, _, err := operators.Add(t.Context(), fresh); !errors.Is(err, auth.ErrOperatorExists) {
 		t.Errorf("adding twice: %v", err)
 	}
-	for _, bad := range []auth.Operator{{Name: "", Role: auth.RoleViewer}, {Name: "a.b", Role: auth.RoleViewer}, {Name: "a>", Role: auth.RoleViewer}, {Name: "bob", Role: "root"}} {
-		if _, err := operators.Add(t.Context(), bad); err == nil {
-			t.Errorf("%+v was added", bad)
+	for _, bad := range []auth.NewOperator{
+		{Name: "", Role: auth.RoleViewer},
+		{Name: "a.b", Role: auth.RoleViewer},
+		{Name: "a>", Role: auth.RoleViewer},
+		{Name: "bob", Role: "root"},
+		{Name: "bob", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{""}}},
+		{Name: "bob", Role: auth.RoleViewer, Token: "a.b"},
+		{Name: "bob", Role: auth.RoleViewer, Expires: time.Now().Add(-time.Second)},
+	} {
+		if _, _, err := operators.Add(t.Context(), bad); !isInvalid(err) {
+			t.Errorf("%+v was added: %v", bad, err)
 		}
 	}
 	if err := operators.Remove(t.Context(), "eve"); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := operators.Authenticate(token); ok {
+	if _, ok := operators.Authenticate(token, time.Now()); ok {
 		t.Error("a removed operator still gets in")
 	}
-	if _, ok := openOperators(t, kv, file).Authenticate(token); ok {
+	if _, ok := openOperators(t, kv, file).Authenticate(token, time.Now()); ok {
 		t.Error("a removed operator gets in after a restart")
 	}
 	if err := operators.Remove(t.Context(), "eve"); !errors.Is(err, auth.ErrOperatorNotFound) {
@@ -167,11 +197,16 @@ func TestAddAndRemoveOperators(t *testing.T) {
 	}
 }
 
+func isInvalid(err error) bool {
+	_, ok := errors.AsType[*auth.InvalidOperatorError](err)
+	return ok
+}
+
 func TestCookieLastsTwelveHoursAndSurvivesARestart(t *testing.T) {
 	kv, file := openBucket(t), filepath.Join(t.TempDir(), "admin.token")
 	operators := openOperators(t, kv, file)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 5, time.UTC)
-	value, expires, err := operators.NewCookie(admin, now)
+	value, expires, err := operators.NewCookie(known(t, operators, readToken(t, file)), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +215,7 @@ func TestCookieLastsTwelveHoursAndSurvivesARestart(t *testing.T) {
 	}
 	for name, opened := range map[string]*auth.Operators{"same": operators, "restarted": openOperators(t, kv, file)} {
 		for _, at := range []time.Time{now, expires.Add(-time.Nanosecond)} {
-			if got, ok := opened.FromCookie(value, at); !ok || got != admin {
+			if got, ok := opened.FromCookie(value, at); !ok || !same(got, admin) || !got.Until.Equal(expires) {
 				t.Errorf("%s: at %v the cookie is of %+v, %v", name, at, got, ok)
 			}
 		}
@@ -196,12 +231,9 @@ func TestCookieLastsTwelveHoursAndSurvivesARestart(t *testing.T) {
 
 func TestCookieCannotBeForged(t *testing.T) {
 	operators := openOperators(t, openBucket(t), filepath.Join(t.TempDir(), "admin.token"))
-	eve := auth.Operator{Name: "eve", Role: auth.RoleViewer}
-	if _, err := operators.Add(t.Context(), eve); err != nil {
-		t.Fatal(err)
-	}
+	token := add(t, operators, auth.NewOperator{Name: "eve", Role: auth.RoleViewer})
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	value, expires, err := operators.NewCookie(eve, now)
+	value, expires, err := operators.NewCookie(known(t, operators, token), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,23 +256,16 @@ func TestCookieCannotBeForged(t *testing.T) {
 			t.Errorf("cookie %q is taken for one of %+v", forged, got)
 		}
 	}
-	if _, _, err := operators.NewCookie(auth.Operator{Name: "nobody", Role: auth.RoleAdmin}, now); !errors.Is(err, auth.ErrOperatorNotFound) {
+	if _, _, err := operators.NewCookie(auth.Operator{Name: "nobody", Role: auth.RoleAdmin}, now); !errors.Is(err, auth.ErrTokenNotFound) {
 		t.Errorf("cookie for nobody: %v", err)
 	}
 }
 
 func TestCookieDiesWithTheToken(t *testing.T) {
 	operators := openOperators(t, openBucket(t), filepath.Join(t.TempDir(), "admin.token"))
-	eve := auth.Operator{Name: "eve", Role: auth.RoleViewer}
+	eve := auth.NewOperator{Name: "eve", Role: auth.RoleViewer}
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	add := func() {
-		t.Helper()
-		if _, err := operators.Add(t.Context(), eve); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add()
-	value, _, err := operators.NewCookie(eve, now)
+	value, _, err := operators.NewCookie(known(t, operators, add(t, operators, eve)), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +275,7 @@ func TestCookieDiesWithTheToken(t *testing.T) {
 	if _, ok := operators.FromCookie(value, now); ok {
 		t.Error("the cookie of a removed operator counts")
 	}
-	add() // the same name with another token
+	add(t, operators, eve) // the same name with another token
 	if _, ok := operators.FromCookie(value, now); ok {
 		t.Error("the cookie outlived its token")
 	}
