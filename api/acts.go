@@ -35,6 +35,12 @@ func actName(operation string) string {
 		return "quarantine.retry"
 	case "drop-quarantined":
 		return "quarantine.drop"
+	case "change-operator":
+		return "operator.update"
+	case "new-operator-token":
+		return "operator.token"
+	case "revoke-operator-token":
+		return "operator.token.revoke"
 	case "login", "logout":
 		return operation
 	}
@@ -53,6 +59,9 @@ func note(ctx context.Context, name string, fact any) {
 	}
 	x.facts[name] = fact
 }
+
+// noteTarget says what the act concerns other than a device, where the path does not.
+func noteTarget(ctx context.Context, target string) { exchangeOf(ctx).target = target }
 
 // noteDevice says whom the act concerns, where the path does not.
 func noteDevice(ctx context.Context, device string) { exchangeOf(ctx).device = device }
@@ -96,7 +105,7 @@ func (s *Server) unlogged(what string, err error) *Problem {
 func (s *Server) act(x *exchange, name string) acts.Act {
 	a := acts.Act{
 		Time: s.cfg.Now(), Actor: x.operator.Name, Role: string(x.operator.Role), Origin: x.origin(), Act: name,
-		Device: x.device, Facts: x.facts, Outcome: acts.Accepted,
+		Device: x.device, Target: x.target, Facts: x.facts, Outcome: acts.Accepted,
 	}
 	id := x.request.PathValue("id")
 	switch {
@@ -133,9 +142,9 @@ func (s *Server) noteRefusal(x *exchange, name string, p *Problem) {
 func (s *Server) noteForbidden(x *exchange, op *huma.Operation, by auth.Operator, p *Problem) {
 	x.operator = by
 	switch {
-	case p.Reason == "bad_token":
+	case p.Reason == "bad_token", p.Reason == reasonTooManyLogins:
 		s.noteRefusal(x, "login.failed", p)
-	case p.Reason == "role" && op.Method != http.MethodGet:
+	case by.Name != "" && op.Method != http.MethodGet:
 		s.noteRefusal(x, actName(op.OperationID), p)
 	}
 }
@@ -174,6 +183,12 @@ func (s *Server) registerActs() {
 
 func (s *Server) listActs(ctx context.Context, in *actsInput) (*huma.StreamResponse, error) {
 	q := acts.Query{Actor: in.Actor, Device: in.Device, Act: in.Act, Outcome: in.Outcome, Limit: in.Limit, Cursor: in.Cursor}
+	if op := exchangeOf(ctx).operator; !op.Scope.All() { // only what they did themselves
+		if in.Actor != "" && in.Actor != op.Name {
+			return nil, newProblem(http.StatusForbidden, "scope", "you may see your own acts only").at("query.actor", in.Actor)
+		}
+		q.Actor = op.Name
+	}
 	now := s.cfg.Now()
 	for _, bound := range []struct {
 		name, text string

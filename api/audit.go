@@ -28,14 +28,15 @@ func (s *Server) registerAudit() {
 
 func (s *Server) audit(ctx context.Context, in *auditInput) (*auditOutput, error) {
 	if in.Device != "" {
-		if _, err := s.find(in.Device); err != nil {
-			return nil, err
+		if _, err := s.find(in.Device); err != nil || !s.sees(ctx, in.Device) {
+			return nil, noDevice(in.Device)
 		}
 	}
 	audit, err := s.deps.Ingest.Audit(ctx, in.Device)
 	if err != nil {
 		return nil, err
 	}
+	audit = s.auditInScope(ctx, audit)
 	if audit.Devices == nil {
 		audit.Devices = []DeviceAccount{}
 	}

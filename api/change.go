@@ -34,6 +34,9 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 	if len(in.Body.Tags) > 0 {
 		note(ctx, "tags", in.Body.Tags)
 	}
+	if err := checkTags(ctx, in.Body.Tags); err != nil {
+		return nil, err
+	}
 	d, token, err := s.deps.Registry.Create(ctx, devices.Device{
 		ID: in.Body.ID, Type: in.Body.Type, Tags: in.Body.Tags, Attributes: in.Body.Attributes, Enabled: true,
 	})
@@ -73,6 +76,9 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 		}
 		if change.Tags != nil {
 			d.Tags = slices.Clone(*change.Tags)
+		}
+		if err := checkTags(ctx, d.Tags); err != nil {
+			return err
 		}
 		if change.Enabled != nil {
 			d.Enabled = *change.Enabled

@@ -249,6 +249,9 @@ func (s *Server) listCommands(ctx context.Context, device string, in CommandFilt
 	if f.Cursor != "" && !isCommandID(f.Cursor) {
 		return nil, badQuery("cursor", f.Cursor, "not a cursor; pass on what next said")
 	}
+	if scope := exchangeOf(ctx).operator.Scope; !scope.All() {
+		f.Sees = func(device string) bool { return s.inScope(scope, device) }
+	}
 	var err error
 	now := time.Now()
 	if f.From, err = parseTime("from", in.From, now); err != nil {

@@ -18,9 +18,10 @@ import (
 
 // Operators knows who may use the hub; auth.Operators is one.
 type Operators interface {
-	Authenticate(token string) (auth.Operator, bool)
+	Authenticate(token string, now time.Time) (auth.Operator, bool)
 	NewCookie(op auth.Operator, now time.Time) (value string, expires time.Time, err error)
 	FromCookie(value string, now time.Time) (auth.Operator, bool)
+	Changes() <-chan struct{} // closed at the next change of any of them
 }
 
 // Registry holds the devices; devices.Registry is one.
@@ -166,6 +167,7 @@ type Feeds struct {
 // Deps is what a Server needs; all of it.
 type Deps struct {
 	Operators Operators
+	Accounts  Accounts
 	Registry  Registry
 	Importer  Importer
 	Sessions  Sessions

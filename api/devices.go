@@ -76,9 +76,13 @@ type DevicePath struct {
 func (s *Server) find(id string) (devices.Device, error) {
 	d, ok := s.deps.Registry.Get(id)
 	if !ok {
-		return d, newProblem(http.StatusNotFound, "device_not_found", "there is no device %q", clip(id))
+		return d, noDevice(id)
 	}
 	return d, nil
+}
+
+func noDevice(id string) *Problem {
+	return newProblem(http.StatusNotFound, "device_not_found", "there is no device %q", clip(id))
 }
 
 type listDevicesInput struct {
@@ -148,8 +152,9 @@ func (s *Server) listDevices(ctx context.Context, in *listDevicesInput) (*listDe
 	q := strings.ToLower(in.Q)
 	out := &listDevicesOutput{}
 	out.Body.Devices = []Device{}
+	scope := exchangeOf(ctx).operator.Scope
 	for _, d := range all {
-		if in.Tag != "" && !slices.Contains(d.Tags, in.Tag) || !matches(d, q) {
+		if !scope.Includes(d.Tags) || in.Tag != "" && !slices.Contains(d.Tags, in.Tag) || !matches(d, q) {
 			continue
 		}
 		v := s.view(d)

@@ -87,19 +87,23 @@ func (s *Server) registerDeviceTypes() {
 	register(s, viewer, huma.Operation{
 		OperationID: "list-device-types", Method: http.MethodGet, Path: "/api/v1/device-types", Tags: tags, Summary: "What is known of devices by their type",
 		Description: "As the hub's configuration has it. A device of another type, or of none, is sent any command.",
-	}, func(context.Context, *struct{}) (*deviceTypesOutput, error) {
+	}, func(ctx context.Context, _ *struct{}) (*deviceTypesOutput, error) {
 		out := &deviceTypesOutput{}
 		out.Body.Types = []DeviceType{}
+		seen := s.typesInScope(ctx)
 		for _, t := range s.deps.Catalogue.Types() {
+			if seen != nil && !seen[t.Name] {
+				continue
+			}
 			out.Body.Types = append(out.Body.Types, typeView(t))
 		}
 		return out, nil
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "get-device-type", Method: http.MethodGet, Path: "/api/v1/device-types/{id}", Tags: tags, Summary: "What is known of devices of one type",
-	}, func(_ context.Context, in *deviceTypePath) (*deviceTypeOutput, error) {
+	}, func(ctx context.Context, in *deviceTypePath) (*deviceTypeOutput, error) {
 		t, known := s.deps.Catalogue.Type(in.ID)
-		if !known {
+		if seen := s.typesInScope(ctx); !known || seen != nil && !seen[in.ID] {
 			return nil, newProblem(http.StatusNotFound, "no_such_type", "the hub's configuration knows no type %q", clip(in.ID))
 		}
 		return &deviceTypeOutput{Body: typeView(t)}, nil

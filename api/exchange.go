@@ -25,6 +25,7 @@ type exchange struct {
 	request  *http.Request
 	operator auth.Operator  // set by authorize
 	device   string         // that the act concerns, where the path does not say so
+	target   string         // that it concerns, other than a device, likewise
 	facts    map[string]any // of the act, for the audit log
 	status   int            // 0: nothing written yet
 }
@@ -144,7 +145,7 @@ func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // register adds an operation. Its role is enforced by authorize and stands in the document.
 func register[I, O any](s *Server, role access, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
-	op.Extensions = map[string]any{"x-hub-role": string(role)}
+	op.Extensions = map[string]any{"x-hub-role": string(role), "x-hub-scope": string(reachOf(&op))}
 	op.Metadata = map[string]any{"role": role}
 	op.Security = role.security()
 	if op.BodyReadTimeout == 0 {

@@ -26,6 +26,7 @@ import (
 type fakeHub struct {
 	mu       sync.Mutex
 	tokens   map[string]auth.Operator // by token, and by cookie's value
+	changed  chan struct{}            // closed when tokens change
 	devices  map[string]devices.Device
 	keys     map[string]string // a device's token, by id
 	presence map[string]devices.Presence
@@ -43,7 +44,8 @@ type fakeHub struct {
 	historyErr error
 	replay     api.Replay
 	retyped    []api.TypeChange
-	points     uint64   // of each device
+	points     uint64 // of each device
+	held       []api.Quarantined
 	settled    []string // "retry id", or a query
 	stored     map[string]api.Value
 
@@ -55,6 +57,9 @@ type fakeHub struct {
 	cancelled *commands.Command // nil: too late
 	ready     []api.Part
 
+	accounts   fakeAccounts
+	actQueries []acts.Query
+
 	acts    []acts.Act // what was told to the audit log
 	actErr  error      // of Append
 	actsOff error      // of Err
@@ -64,6 +69,7 @@ type fakeHub struct {
 	commands  *fakeFeed[commands.Command]
 	rollouts  *fakeFeed[rollouts.Rollout]
 
+	within     []string // of the rollout
 	asked      []rollouts.Request
 	rolloutErr error
 
@@ -82,7 +88,7 @@ const commandID = "01J0000000000000000000TEST"
 
 func newFakeHub() *fakeHub {
 	return &fakeHub{
-		noted: map[string][]devices.Event{},
+		noted: map[string][]devices.Event{}, changed: make(chan struct{}),
 		tokens: map[string]auth.Operator{
 			"op_viewer":   {Name: "vera", Role: auth.RoleViewer},
 			"op_operator": {Name: "otto", Role: auth.RoleOperator},
@@ -112,11 +118,29 @@ func (h *fakeHub) said(list *[]string) []string {
 
 type fakeOperators struct{ *fakeHub }
 
-func (f fakeOperators) Authenticate(token string) (auth.Operator, bool) {
+func (f fakeOperators) Authenticate(token string, now time.Time) (auth.Operator, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	op, ok := f.tokens[token]
-	return op, ok
+	return op, ok && (op.Until.IsZero() || now.Before(op.Until))
+}
+
+func (f fakeOperators) Changes() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// let makes op what a token stands for from now on; nil: nobody.
+func (h *fakeHub) let(token string, op *auth.Operator) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.tokens, token)
+	if op != nil {
+		h.tokens[token] = *op
+	}
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
 func (f fakeOperators) NewCookie(op auth.Operator, now time.Time) (string, time.Time, error) {
@@ -126,11 +150,11 @@ func (f fakeOperators) NewCookie(op auth.Operator, now time.Time) (string, time.
 	return "cookie-of-" + op.Name, now.Add(time.Hour), nil
 }
 
-func (f fakeOperators) FromCookie(value string, _ time.Time) (auth.Operator, bool) {
+func (f fakeOperators) FromCookie(value string, now time.Time) (auth.Operator, bool) {
 	if !strings.HasPrefix(value, "cookie-of-") {
 		return auth.Operator{}, false
 	}
-	return f.Authenticate(value)
+	return f.Authenticate(value, now)
 }
 
 type fakeRegistry struct{ *fakeHub }
@@ -301,7 +325,7 @@ func (f fakeCommands) List(_ context.Context, q commands.Filter) ([]commands.Com
 	f.mu.Lock()
 	f.filters = append(f.filters, q)
 	f.mu.Unlock()
-	if q.Device == "d2" {
+	if q.Device == "d2" || q.Sees != nil && !q.Sees("d1") {
 		return nil, "", nil
 	}
 	return []commands.Command{sentCommand()}, "more", nil
@@ -367,8 +391,17 @@ func (f fakeIngest) Latest(ctx context.Context, device string) map[string]api.Va
 	return f.latest[device]
 }
 
-func (f fakeIngest) Audit(context.Context, string) (api.Audit, error) {
-	return api.Audit{Total: api.Account{Received: 3, Stored: 2, Refused: map[string]uint64{"bad_json": 1}}, Devices: []api.DeviceAccount{{Device: "d1", Account: api.Account{Received: 3, Stored: 2}}}}, nil
+func (f fakeIngest) Audit(_ context.Context, device string) (api.Audit, error) {
+	a := api.Audit{
+		Total: api.Account{Received: 10, Stored: 9, Refused: map[string]uint64{"bad_json": 1}},
+		Devices: []api.DeviceAccount{
+			{Device: "d1", Account: api.Account{Received: 3, Stored: 2, Refused: map[string]uint64{"bad_json": 1}}}, {Device: "d2", Account: api.Account{Received: 7, Stored: 7}},
+		},
+	}
+	if device != "" {
+		a.Devices = slices.DeleteFunc(a.Devices, func(d api.DeviceAccount) bool { return d.Device != device })
+	}
+	return a, nil
 }
 
 type fakeQuarantine struct{ *fakeHub }
@@ -377,7 +410,9 @@ func (f fakeQuarantine) List(_ context.Context, q api.QuarantineQuery) ([]api.Qu
 	if q.Cursor == "broken" {
 		return nil, "", &api.QueryError{Parameter: "cursor", Value: q.Cursor, Message: "not a cursor"}
 	}
-	return nil, "", nil
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.held), "", nil
 }
 
 func (f fakeQuarantine) Get(_ context.Context, id string) (api.Quarantined, error) {
@@ -462,12 +497,14 @@ func (f fakeActs) List(_ context.Context, q acts.Query) ([]acts.Act, string, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.actQueries = append(f.actQueries, q)
 	return slices.Clone(f.acts), "more", nil
 }
 
-func (f fakeActs) Export(_ context.Context, _ acts.Query, yield func(acts.Act) error) error {
+func (f fakeActs) Export(_ context.Context, q acts.Query, yield func(acts.Act) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.actQueries = append(f.actQueries, q)
 	for _, a := range f.acts {
 		if err := yield(a); err != nil {
 			return err

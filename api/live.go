@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"telemetryhub/auth"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
@@ -66,16 +67,21 @@ type liveFilter struct {
 	telemetry, presence, command bool
 	state                        bool
 	rollout                      bool // only where all devices are shown
+
+	by auth.Operator            // who looks; the stream ends when that changes
+	in func(device string) bool // its scope, as the devices are tagged now
 }
 
-func (f liveFilter) shows(device string) bool { return len(f.devices) == 0 || f.devices[device] }
+func (f liveFilter) shows(device string) bool {
+	return (len(f.devices) == 0 || f.devices[device]) && f.in(device)
+}
 
 func (s *Server) registerLive() {
 	register(s, viewer, huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Tags: []string{"live"}, Summary: "What happens, as it happens",
 		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), state, " +
 			"and missed {count} where a slow client lost some. A comment each 15 s. " +
-			"The stream ends when the caller's token or login does, and when the hub stops; clients come back and read what they missed from the other operations.",
+			"The stream ends within a second when the caller's token or login does or its role or scope changes, and when the hub stops; clients come back and read what they missed from the other operations.",
 		Responses: s.liveResponse(),
 	}, s.openLive)
 }
@@ -88,11 +94,14 @@ func (s *Server) liveResponse() map[string]*huma.Response {
 	}}
 }
 
-func (s *Server) openLive(_ context.Context, in *liveInput) (*huma.StreamResponse, error) {
+func (s *Server) openLive(ctx context.Context, in *liveInput) (*huma.StreamResponse, error) {
 	filter, err := parseLiveFilter(in)
 	if err != nil {
 		return nil, err
 	}
+	filter.by = exchangeOf(ctx).operator
+	filter.in = func(device string) bool { return s.inScope(filter.by.Scope, device) }
+	//nolint:contextcheck // huma's context bears the request's
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
 		s.serveLive(w, r, filter)
@@ -162,7 +171,7 @@ func (s *Server) serveLive(w http.ResponseWriter, r *http.Request, f liveFilter)
 		defer close(gathered)
 		s.gather(ctx, f, feeds, queue)
 	}()
-	s.writeLive(ctx, w, r, queue)
+	s.writeLive(ctx, w, r, f.by, queue)
 	cancel()
 	<-gathered
 }
@@ -241,7 +250,9 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 				e, ok = newEvent(kindCommand, commandView(c))
 			}
 		case r := <-rollouts:
-			e, ok = newEvent(kindRollout, rolloutView(r))
+			if seesRollout(f.by.Scope, &r) {
+				e, ok = newEvent(kindRollout, rolloutView(r))
+			}
 		case u := <-states:
 			if f.shows(u.Device) {
 				e, ok = newEvent(kindState, liveState(u))
@@ -276,7 +287,7 @@ func presenceEvent(p devices.PresenceChange) LivePresence {
 }
 
 // writeLive writes what the queue holds, as much as there is with one flush, until the client takes no more.
-func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.Request, queue *streamQueue) {
+func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.Request, by auth.Operator, queue *streamQueue) {
 	control := http.NewResponseController(w)
 	var out bytes.Buffer
 	send := func() bool {
@@ -296,15 +307,23 @@ func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.R
 	defer beat.Stop()
 	var events []event
 	var missed uint64
-	for {
+	over := s.whenOver(by)
+	defer over.Stop()
+	for changes := s.deps.Operators.Changes(); ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-over.C:
+			return
+		case <-changes:
+			changes = s.deps.Operators.Changes() // before the look, so that none is missed
+			if !s.still(r, by) {
+				return
+			}
 		case <-s.stop:
 			return
 		case <-beat.C:
-			// A token that was revoked must not go on reading (the cookie dies with its token, and by itself in time).
-			if _, p := s.authenticate(r); p != nil {
+			if !s.still(r, by) {
 				return
 			}
 			out.WriteString(":\n\n")
@@ -324,4 +343,21 @@ func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.R
 			return
 		}
 	}
+}
+
+// still reports whether a stream's caller is who it was, with the same rights. One whose rights have changed comes back
+// and is shown what it may see then.
+func (s *Server) still(r *http.Request, was auth.Operator) bool {
+	is, p := s.authenticate(r)
+	return p == nil && is.Name == was.Name && is.Role == was.Role && is.Scope.Equal(was.Scope)
+}
+
+// whenOver tells when the caller's token or login ends by itself.
+func (s *Server) whenOver(by auth.Operator) *time.Timer {
+	if by.Until.IsZero() {
+		t := time.NewTimer(time.Hour)
+		t.Stop()
+		return t
+	}
+	return time.NewTimer(by.Until.Sub(s.cfg.Now()))
 }

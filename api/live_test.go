@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"telemetryhub/api"
+	"telemetryhub/auth"
 	"telemetryhub/commands"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 )
 
 // slowClient takes what a stream writes only when it is told to.
@@ -182,13 +184,89 @@ func TestStreamHeartbeatAndRevocation(t *testing.T) {
 		if got := strings.TrimPrefix(c.text(), greeting); got != ":\n\n:\n\n" {
 			t.Errorf("in 31 s: %q", got)
 		}
-		hub.mu.Lock()
-		delete(hub.tokens, "op_viewer")
-		hub.mu.Unlock()
-		<-ended
-		if took := time.Since(began); took != 45*time.Second {
-			t.Errorf("the stream of a revoked token ended after %v", took)
+		hub.let("op_operator", nil) // somebody else's changes nothing
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Fatal("it ended for another's sake")
+		default:
 		}
+		hub.let("op_viewer", nil)
+		<-ended
+		if took := time.Since(began); took != 31*time.Second {
+			t.Errorf("the stream of a token that was revoked after 31 s ended after %v", took)
+		}
+	})
+}
+
+func TestAStreamEndsWhenRightsChangeOrEnd(t *testing.T) {
+	narrowed := auth.Operator{Name: "vera", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{"hall"}}}
+	for what, change := range map[string]*auth.Operator{"narrowed": &narrowed, "promoted": {Name: "vera", Role: auth.RoleAdmin}} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := newFakeHub()
+			c := newSlowClient()
+			close(c.take)
+			began := time.Now()
+			ended, _ := stream(t, newAPI(t, hub, api.Config{}, io.Discard), hub, "", c)
+			time.Sleep(time.Second)
+			hub.let("op_viewer", change)
+			<-ended
+			if took := time.Since(began); took != time.Second {
+				t.Errorf("the stream of an operator %s after 1 s ended after %v", what, took)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		hub := newFakeHub()
+		began := time.Now()
+		hub.let("op_viewer", &auth.Operator{Name: "vera", Role: auth.RoleViewer, Until: began.Add(7 * time.Second)})
+		c := newSlowClient()
+		close(c.take)
+		ended, _ := stream(t, newAPI(t, hub, api.Config{}, io.Discard), hub, "", c)
+		<-ended
+		if took := time.Since(began); took != 7*time.Second {
+			t.Errorf("the stream of a token that ended after 7 s ended after %v", took)
+		}
+	})
+}
+
+func TestAStreamShowsTheScopeOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newFakeHub()
+		hub.let("op_viewer", &auth.Operator{Name: "vera", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{"warm"}}}) // d1
+		c := newSlowClient()
+		close(c.take)
+		ended, hangUp := stream(t, newAPI(t, hub, api.Config{}, io.Discard), hub, "", c)
+		synctest.Wait()
+		for _, device := range []string{"d3", "d2", "ghost", "d1"} {
+			hub.telemetry.c <- api.LiveTelemetry{Device: device}
+			hub.changes.c <- devices.PresenceChange{Device: device}
+			hub.commands.c <- commands.Command{Device: device}
+			hub.states.c <- state.Update{Document: state.Document{Device: device}}
+		}
+		hub.rollouts.c <- oneRollout()
+		other, own := oneRollout(), oneRollout()
+		other.Within, own.Within = []string{"warm", "hall"}, []string{"warm"}
+		hub.rollouts.c <- other
+		hub.rollouts.c <- own
+		synctest.Wait()
+		text := c.text()
+		if n := strings.Count(text, `"device":"d1"`); n != 4 || strings.Count(text, `"device":`) != 4 || strings.Count(text, "event: rollout") != 1 {
+			t.Errorf("it shows\n%s", text)
+		}
+		// A device that is tagged otherwise meanwhile.
+		hub.mu.Lock()
+		d := hub.devices["d3"]
+		d.Tags = []string{"warm"}
+		hub.devices["d3"] = d
+		hub.mu.Unlock()
+		hub.changes.c <- devices.PresenceChange{Device: "d3"}
+		synctest.Wait()
+		if !strings.Contains(c.text(), `"device":"d3"`) {
+			t.Error("a device that came into the scope is not shown")
+		}
+		hangUp()
+		<-ended
 	})
 }
 

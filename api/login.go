@@ -16,8 +16,9 @@ import (
 
 const cookieName = "hub_session"
 
-// Failed logins that are taken before 429. Tokens have 256 random bits, so this is against noise, not against guessing;
-// the limit for all is high, so that one address's failures do not lock others out.
+// Wrong tokens, at login and of any request, that are answered with 401; those beyond get 429. Tokens have 256 random
+// bits, so this is against noise, not against guessing. A right token is never refused for what others did: many may
+// share an address (NAT), and looking a token up costs no more than counting it would.
 const (
 	loginsPerAddress = 5 // at once
 	loginRefill      = 10 * time.Second
@@ -25,6 +26,12 @@ const (
 	loginRefillAll   = 100 * time.Millisecond
 	loginAddresses   = 4096 // addresses remembered
 )
+
+const reasonTooManyLogins = "too_many_logins"
+
+func tooManyLogins(wait time.Duration) *Problem {
+	return newProblem(http.StatusTooManyRequests, reasonTooManyLogins, "too many wrong tokens came from your address, or in all").retryAfter(wait)
+}
 
 // loginLimits counts failed logins.
 type loginLimits struct {
@@ -37,9 +44,8 @@ func newLoginLimits() *loginLimits {
 	return &loginLimits{all: rate.NewLimiter(rate.Every(loginRefillAll), loginsOfAll), addresses: map[netip.Prefix]*rate.Limiter{}}
 }
 
-// try runs check unless too many have failed; then it returns how long to wait. The lock is held throughout, so that
-// attempts side by side do not pass the limit together; check takes microseconds.
-func (l *loginLimits) try(remote string, now time.Time, check func() bool) (ok bool, wait time.Duration) {
+// fail counts a wrong token. Where there were too many it returns when the next one is answered with 401 again.
+func (l *loginLimits) fail(remote string, now time.Time) (wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := addressOf(remote)
@@ -49,11 +55,8 @@ func (l *loginLimits) try(remote string, now time.Time, check func() bool) (ok b
 	}
 	for _, limit := range []*rate.Limiter{own, l.all} {
 		if missing := 1 - limit.TokensAt(now); missing > 0 {
-			return false, time.Duration(missing / float64(limit.Limit()) * float64(time.Second))
+			return time.Duration(missing / float64(limit.Limit()) * float64(time.Second))
 		}
-	}
-	if check() {
-		return true, 0
 	}
 	own.AllowN(now, 1)
 	l.all.AllowN(now, 1)
@@ -61,7 +64,7 @@ func (l *loginLimits) try(remote string, now time.Time, check func() bool) (ok b
 		l.forget(now)
 	}
 	l.addresses[from] = own
-	return false, 0
+	return 0
 }
 
 // forget drops the addresses whose failures are over, or, when there are none, any one.
@@ -112,13 +115,16 @@ type meOutput struct {
 	Body struct {
 		Name string    `json:"name"`
 		Role auth.Role `json:"role" enum:"viewer,operator,admin"`
+
+		Scope *OperatorScope `json:"scope,omitempty" doc:"The devices that you see and command; left out: all"`
+		Until time.Time      `json:"until,omitzero" doc:"When the token or the login ends; left out: not by itself"`
 	}
 }
 
 func (s *Server) registerLogin() {
 	register(s, open, huma.Operation{
 		OperationID: "login", Method: http.MethodPost, Path: "/api/v1/login", Tags: []string{"operators"}, MaxBodyBytes: 4<<10 + 1,
-		Summary: "Log in: a token for a cookie", Description: "Failed logins are limited, in all and by address: 429 with Retry-After.",
+		Summary: "Log in: a token for a cookie", Description: "Wrong tokens, here and of any request, are answered with 429 and Retry-After where too many came, in all or from one address. A right one is always let in.",
 	}, s.login)
 	register(s, open, huma.Operation{
 		OperationID: "logout", Method: http.MethodPost, Path: "/api/v1/logout", Tags: []string{"operators"},
@@ -139,23 +145,19 @@ func (s *Server) registerLogin() {
 	}, func(ctx context.Context, _ *struct{}) (*meOutput, error) {
 		out := &meOutput{}
 		op := exchangeOf(ctx).operator
-		out.Body.Name, out.Body.Role = op.Name, op.Role
+		out.Body.Name, out.Body.Role, out.Body.Scope, out.Body.Until = op.Name, op.Role, scopeView(op.Scope), op.Until
 		return out, nil
 	})
 }
 
 func (s *Server) login(ctx context.Context, in *loginInput) (*cookieOutput, error) {
 	now, remote := s.cfg.Now(), exchangeOf(ctx).request.RemoteAddr
-	var op auth.Operator
-	ok, wait := s.logins.try(remote, now, func() (ok bool) {
-		op, ok = s.deps.Operators.Authenticate(in.Body.Token)
-		return ok
-	})
+	op, ok := s.deps.Operators.Authenticate(in.Body.Token, now)
 	if !ok {
 		s.metrics.logins.Inc()
 		p := unauthorized("bad_token", "the token is wrong")
-		if wait > 0 {
-			p = newProblem(http.StatusTooManyRequests, "too_many_logins", "too many logins have failed").retryAfter(wait)
+		if wait := s.logins.fail(remote, now); wait > 0 {
+			p = tooManyLogins(wait)
 		} else {
 			s.log.WarnContext(ctx, "login refused", "remote", remote)
 		}

@@ -55,9 +55,12 @@ func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 		next(ctx)
 		return
 	}
-	op, p := s.authenticate(r)
+	op, p := s.admit(r)
 	if p == nil && !op.Role.Allows(auth.Role(role)) {
 		p = newProblem(http.StatusForbidden, "role", "this needs the role %s; %s is %s", role, op.Name, op.Role)
+	}
+	if p == nil {
+		p = s.keepToScope(ctx, op)
 	}
 	if p != nil {
 		s.noteForbidden(exchangeOf(ctx.Context()), ctx.Operation(), op, p)
@@ -68,11 +71,24 @@ func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
+// admit says who the caller is, and counts a token that is wrong. A right one is let in whatever came from its address.
+func (s *Server) admit(r *http.Request) (auth.Operator, *Problem) {
+	op, p := s.authenticate(r)
+	if p == nil || p.Reason != "bad_token" {
+		return op, p
+	}
+	s.metrics.logins.Inc()
+	if wait := s.logins.fail(r.RemoteAddr, s.cfg.Now()); wait > 0 {
+		return op, tooManyLogins(wait)
+	}
+	return op, p
+}
+
 // authenticate says who the caller is. A bearer token counts before the cookie.
 func (s *Server) authenticate(r *http.Request) (auth.Operator, *Problem) {
 	if header := r.Header.Get("Authorization"); header != "" {
 		if token, ok := bearer(header); ok {
-			if op, ok := s.deps.Operators.Authenticate(token); ok {
+			if op, ok := s.deps.Operators.Authenticate(token, s.cfg.Now()); ok {
 				return op, nil
 			}
 		}

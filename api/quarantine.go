@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -84,6 +86,7 @@ func (s *Server) quarantine(ctx context.Context, in *QuarantineChoice) (*quarant
 	if out.Body.Items, out.Body.Next, err = s.deps.Quarantine.List(ctx, in.query()); err != nil {
 		return nil, err
 	}
+	out.Body.Items = slices.DeleteFunc(out.Body.Items, func(q Quarantined) bool { return !s.sees(ctx, q.Device) })
 	if out.Body.Items == nil {
 		out.Body.Items = []Quarantined{}
 	}
@@ -113,6 +116,11 @@ func (s *Server) settle(ctx context.Context, in *quarantinedInput, drop bool) (*
 func (s *Server) settleAll(ctx context.Context, in *settleAllInput, drop bool) (*settledAllOutput, error) {
 	if in.Device == "" && in.Reason == "" && !in.All {
 		return nil, badQuery("all", "false", "say which by device or reason, or all=true")
+	}
+	if scope := exchangeOf(ctx).operator.Scope; !scope.All() && in.Device == "" {
+		return nil, badQuery("device", "", "say which device; you may use those tagged %s", strings.Join(scope.Tags, " or "))
+	} else if !s.inScope(scope, in.Device) {
+		return nil, noDevice(in.Device)
 	}
 	wait, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()

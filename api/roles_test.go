@@ -15,6 +15,7 @@ type operation struct {
 	method, path string
 	ID           string                     `json:"operationId"`
 	Role         string                     `json:"x-hub-role"`
+	Scope        string                     `json:"x-hub-scope"`
 	Summary      string                     `json:"summary"`
 	Responses    map[string]json.RawMessage `json:"responses"`
 	Security     *[]map[string][]string     `json:"security"`
@@ -65,7 +66,7 @@ func (op operation) request() string {
 	if strings.HasPrefix(op.path, "/api/v1/commands/") {
 		id = commandID
 	}
-	return strings.NewReplacer("{id}", id, "{measurement}", "telemetry", "{field}", "temp").Replace(op.path)
+	return strings.NewReplacer("{id}", id, "{token}", "default", "{measurement}", "telemetry", "{field}", "temp").Replace(op.path)
 }
 
 // TestRolesOfEveryOperation goes through the document, so that a new operation is tested without being named here.
@@ -79,6 +80,7 @@ func TestRolesOfEveryOperation(t *testing.T) {
 		"create-device": `{"id":"d9"}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "login": `{"token":"op_viewer"}`, "start-replay": `{"from":"-24h"}`, "set-type": `{"type":"float"}`,
 		"start-rollout":        `{"to":{"all":true},"method":"ping"}`,
 		"create-enrolment-key": `{"name":"batch","limit":3}`, "enrol": `{"id":"d9"}`,
+		"create-operator": `{"name":"new","role":"viewer"}`,
 	}
 	b := newBench(t, api.Config{})
 	ops := b.operations()
@@ -122,6 +124,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 	b := newBench(t, api.Config{})
 	least := map[string]string{
 		"list-acts": "admin", "list-enrolment-keys": "admin", "get-enrolment-key": "admin", "enrol": "enrolment key",
+		"list-operators": "admin", "get-operator": "admin",
 		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "change-state": "operator",
 		"unfreeze-device": "operator", "send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
@@ -191,24 +194,44 @@ func TestCookieLoginAndCSRF(t *testing.T) {
 	}
 }
 
-func TestFailedLoginsAreLimited(t *testing.T) {
+// A wrong token costs the address that it comes from, at login and of any request; who shares the address and has a right
+// one is let in all the same.
+func TestWrongTokensAreLimitedAndRightOnesAreNot(t *testing.T) {
 	clock := newClock()
 	b := newBench(t, api.Config{Now: clock.now})
-	for range 5 {
-		b.ask("POST", "/api/v1/login", "", `{"token":"wrong"}`).wantProblem(401, "bad_token")
+	for range 3 {
+		b.ask("POST", "/api/v1/login", "", `{"token":"op_secret-typo"}`).wantProblem(401, "bad_token")
 	}
-	a := b.ask("POST", "/api/v1/login", "", `{"token":"op_admin"}`)
-	p := a.wantProblem(429, "too_many_logins")
-	if p.RetryAfterMs != 10_000 || a.header.Get("Retry-After") != "10" {
-		t.Errorf("try again after %d ms, %q s", p.RetryAfterMs, a.header.Get("Retry-After"))
+	b.ask("GET", "/api/v1/devices", "op_secret-typo", "").wantProblem(401, "bad_token")
+	b.ask("DELETE", "/api/v1/devices/d1", "op_secret-typo", "").wantProblem(401, "bad_token")
+	for name, a := range map[string]*answer{
+		"login":     b.ask("POST", "/api/v1/login", "", `{"token":"op_secret-typo"}`),
+		"a request": b.ask("GET", "/api/v1/devices", "op_secret-typo", ""),
+		"a change":  b.ask("PATCH", "/api/v1/devices/d1", "op_secret-typo", `{}`),
+	} {
+		if p := a.wantProblem(429, "too_many_logins"); p.RetryAfterMs != 10_000 || a.header.Get("Retry-After") != "10" {
+			t.Errorf("%s: try again after %d ms, %q s", name, p.RetryAfterMs, a.header.Get("Retry-After"))
+		}
 	}
 	b.ask("GET", "/api/v1/me", "op_admin", "").want(200)
+	b.ask("POST", "/api/v1/login", "", `{"token":"op_admin"}`).want(204)
 
 	clock.advance(10_000)
-	for range 3 { // good logins use nothing up
-		b.ask("POST", "/api/v1/login", "", `{"token":"op_admin"}`).want(204)
-	}
-	if strings.Contains(b.log.String(), "wrong") && strings.Contains(b.log.String(), "token=") {
+	b.ask("GET", "/api/v1/devices", "op_secret-typo", "").wantProblem(401, "bad_token")
+	b.ask("GET", "/api/v1/devices", "op_secret-typo", "").wantProblem(429, "too_many_logins")
+	if strings.Contains(b.log.String(), "secret-typo") {
 		t.Errorf("a token is in the log: %s", b.log)
+	}
+	failed := 0
+	for _, line := range b.recorded() {
+		if strings.Contains(line, "login.failed") {
+			failed++
+		}
+	}
+	if failed != 10 {
+		t.Errorf("%d failures are in the audit log, want 10", failed)
+	}
+	if text := string(b.ask("GET", "/metrics", "op_viewer", "").want(200).body); !strings.Contains(text, "hub_login_failures_total 10") {
+		t.Error("not each failure is counted")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -172,6 +173,7 @@ func (s *Server) startRollout(ctx context.Context, in *rolloutInput) (*rolloutOr
 		return nil, err
 	}
 	x := exchangeOf(ctx)
+	request.Within = x.operator.Scope.Tags
 	request.Actor, request.Role, request.Origin = x.operator.Name, string(x.operator.Role), x.origin()
 	if in.DryRun {
 		note(ctx, "dry_run", true)
@@ -253,8 +255,15 @@ func (s *Server) previewRollout(request rollouts.Request, in *rolloutInput) (*ro
 	return &rolloutOrPreview{Status: http.StatusOK, Body: previewView(p, from, in.Limit)}, nil
 }
 
-func (s *Server) listRollouts(_ context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
+func (s *Server) listRollouts(ctx context.Context, in *rolloutsInput) (*rolloutsOutput, error) {
+	scope := exchangeOf(ctx).operator.Scope
 	found, next := s.deps.Rollouts.List(in.State, in.Limit, in.Cursor)
+	outside := func(r rollouts.Rollout) bool { return !seesRollout(scope, &r) }
+	found = slices.DeleteFunc(found, outside)
+	for len(found) == 0 && next != "" { // an empty page would look like the end
+		found, next = s.deps.Rollouts.List(in.State, in.Limit, next)
+		found = slices.DeleteFunc(found, outside)
+	}
 	out := &rolloutsOutput{}
 	out.Body.Rollouts, out.Body.Next = make([]Rollout, len(found)), next
 	for i, r := range found {
@@ -275,6 +284,7 @@ func (s *Server) rolloutDevices(ctx context.Context, in *rolloutDevicesInput) (*
 	if err != nil {
 		return nil, rolloutProblem(err)
 	}
+	found = slices.DeleteFunc(found, func(d rollouts.DeviceOutcome) bool { return !s.sees(ctx, d.Device) })
 	out := &rolloutDevicesOutput{}
 	out.Body.Devices, out.Body.Next = make([]RolloutDevice, len(found)), next
 	for i, d := range found {

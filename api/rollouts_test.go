@@ -58,11 +58,23 @@ func (f fakeRollouts) Get(_ context.Context, id string) (rollouts.Rollout, error
 	if id == "none" {
 		return rollouts.Rollout{}, rollouts.ErrNotFound
 	}
-	return oneRollout(), nil
+	return f.rollout(), nil
 }
 
-func (f fakeRollouts) List(rollouts.State, int, string) ([]rollouts.Rollout, string) {
-	return []rollouts.Rollout{oneRollout()}, "more"
+// rollout is oneRollout, made for the part of the devices that a test says.
+func (f fakeRollouts) rollout() rollouts.Rollout {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := oneRollout()
+	r.Within = f.within
+	return r
+}
+
+func (f fakeRollouts) List(_ rollouts.State, _ int, cursor string) ([]rollouts.Rollout, string) {
+	if cursor == "more" {
+		return nil, ""
+	}
+	return []rollouts.Rollout{f.rollout()}, "more"
 }
 
 func (f fakeRollouts) Devices(_ context.Context, id string, outcomes []rollouts.Outcome, limit int, cursor string) ([]rollouts.DeviceOutcome, string, error) {

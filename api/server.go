@@ -108,6 +108,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.api = humago.New(s.mux, s.humaConfig())
 	s.api.UseMiddleware(s.authorize)
 	s.registerLogin()
+	s.registerAccounts()
 	s.registerDevices()
 	s.registerWhy()
 	s.registerLife()
@@ -161,7 +162,8 @@ func (s *Server) humaConfig() huma.Config {
 			Info: &huma.Info{
 				Title: "Telemetry Hub", Version: "1",
 				Description: "Devices, their readings and commands. Each operation's x-hub-role says who may call it: a viewer, operator or admin " +
-					"(each includes those before), a device with its own credentials, whoever has an enrolment key, or anyone (open). Errors are application/problem+json with a machine-readable reason.",
+					"(each includes those before), a device with its own credentials, whoever has an enrolment key, or anyone (open). Its x-hub-scope says what it is to an operator whose scope is the devices with some tags: " +
+					"path: what the path names is not found unless it is theirs; filtered: it tells of theirs alone; all: it is refused (403 scope); none: it tells of no device. Errors are application/problem+json with a machine-readable reason.",
 			},
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),

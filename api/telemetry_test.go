@@ -261,9 +261,8 @@ func TestLatestIsTheNewestMeasured(t *testing.T) {
 func TestAuditAndQuarantine(t *testing.T) {
 	b := newBench(t, api.Config{})
 	v := b.ask("GET", "/api/v1/audit", "op_viewer", "").want(200).json()
-	account := map[string]any{"received": 3.0, "stored": 2.0, "duplicate": 0.0, "quarantined": 0.0, "queued": 0.0, "refused": map[string]any{}}
-	account["device"] = "d1"
-	if !reflect.DeepEqual(v["devices"], []any{account}) || v["total"].(map[string]any)["received"] != 3.0 {
+	account := map[string]any{"device": "d2", "received": 7.0, "stored": 7.0, "duplicate": 0.0, "quarantined": 0.0, "queued": 0.0, "refused": map[string]any{}}
+	if all := v["devices"].([]any); len(all) != 2 || !reflect.DeepEqual(all[1], account) || v["total"].(map[string]any)["received"] != 10.0 {
 		t.Errorf("audit %v", v)
 	}
 	b.ask("GET", "/api/v1/audit?device=none", "op_viewer", "").wantProblem(404, "device_not_found")

@@ -148,14 +148,15 @@ type Request struct {
 type Filter struct {
 	Device   string
 	Actor    string
-	States   []State   // one of these
-	From, To time.Time // made then or later, and before then
-	Limit    int       // 0 is 100, at most 1000
-	Cursor   string    // what the page before returned as next
+	States   []State                  // one of these
+	From, To time.Time                // made then or later, and before then
+	Sees     func(device string) bool // only of devices for which it is true; nil: of all
+	Limit    int                      // 0 is 100, at most 1000
+	Cursor   string                   // what the page before returned as next
 }
 
 func (f *Filter) takes(c *Command) bool {
 	return (f.Device == "" || c.Device == f.Device) && (f.Actor == "" || c.Actor == f.Actor) &&
-		(len(f.States) == 0 || slices.Contains(f.States, c.State)) &&
+		(len(f.States) == 0 || slices.Contains(f.States, c.State)) && (f.Sees == nil || f.Sees(c.Device)) &&
 		!c.Created.Before(f.From) && (f.To.IsZero() || c.Created.Before(f.To))
 }

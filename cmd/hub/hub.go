@@ -107,6 +107,8 @@ func (h *hub) openAuth(ctx context.Context) error {
 	if h.operators, err = auth.OpenOperators(ctx, operators, h.path("admin.token")); err != nil {
 		return err
 	}
+	h.stop.add("operators", func(context.Context) error { return h.operators.Close() })
+	h.background("last uses of tokens", h.operators.KeepUses)
 	if h.certs, err = auth.OpenCertificates(h.path("tls"), h.cfg.TLS, h.log); err != nil {
 		return err
 	}
@@ -282,7 +284,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
-		Operators: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
+		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,

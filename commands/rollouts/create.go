@@ -55,7 +55,7 @@ func (s *Service) resolve(req *Request) ([]string, error) {
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	devices, err := req.To.resolve(s.fleet)
+	devices, err := req.To.resolve(within(s.fleet, req.Within))
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func plan(req *Request, devices []string, t terms) *rollout {
 	p := Plan{
 		ID: newID(now), To: req.To.kept(), IDs: len(req.To.IDs), Method: req.Method, Params: compacted(req.Params), Masked: t.masked,
 		Delivery: req.Delivery, Expires: req.Expires, Timeout: req.Timeout, Longest: t.longest, Offline: req.Offline, Waves: req.Waves,
-		Actor: req.Actor, Role: req.Role, Origin: req.Origin, Created: now,
+		Within: req.Within, Actor: req.Actor, Role: req.Role, Origin: req.Origin, Created: now,
 		Devices: len(devices), IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint(),
 	}
 	if p.Offline == "" {

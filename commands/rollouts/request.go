@@ -59,6 +59,7 @@ type Request struct {
 	Offline        OfflineRule   // empty is QueueOffline
 	Waves          Waves
 	Limits         Limits
+	Within         []string `json:",omitempty"` // only devices with one of these tags, the others are as if they were not; none: all
 	Actor          string
 	Role           string // of the actor, for the catalogue
 	Origin         string // where the actor's request came from

@@ -84,6 +84,7 @@ type Plan struct {
 	Longest        time.Duration     `json:"longest,omitempty"`  // of the devices' timeouts, which a wave waits for
 	Offline        OfflineRule       `json:"offline"`
 	Waves          Waves             `json:"waves"`
+	Within         []string          `json:"within,omitempty"` // its devices had one of these tags, as its actor sees no others
 	Actor          string            `json:"actor,omitempty"`
 	Role           string            `json:"role,omitempty"`
 	Origin         string            `json:"origin,omitempty"`

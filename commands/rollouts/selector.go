@@ -158,6 +158,40 @@ func (s Selector) named(fleet Fleet) ([]Device, error) {
 	return found, nil
 }
 
+// partOf is a fleet of which only devices with one of the tags are to be seen.
+type partOf struct {
+	Fleet
+	tags []string
+}
+
+// within returns the part of the fleet that has one of the tags; without tags all of it.
+func within(fleet Fleet, tags []string) Fleet {
+	if len(tags) == 0 {
+		return fleet
+	}
+	return partOf{fleet, tags}
+}
+
+func (p partOf) sees(d Device) bool {
+	return slices.ContainsFunc(d.Tags, func(tag string) bool { return slices.Contains(p.tags, tag) })
+}
+
+// Devices implements Fleet.
+func (p partOf) Devices() (seen []Device) {
+	for _, d := range p.Fleet.Devices() {
+		if p.sees(d) {
+			seen = append(seen, d)
+		}
+	}
+	return seen
+}
+
+// Find implements Fleet.
+func (p partOf) Find(id string) (Device, bool) {
+	d, ok := p.Fleet.Find(id)
+	return d, ok && p.sees(d)
+}
+
 // kept is the selector as the plan keeps it.
 func (s Selector) kept() Selector {
 	if len(s.IDs) > maxKeptIDs {
