@@ -109,6 +109,9 @@ func (c *Client) Health(ctx context.Context) error {
 type Identity struct {
 	Name string `json:"name"`
 	Role string `json:"role"` // viewer, operator, admin
+
+	Scope *Scope    `json:"scope,omitempty"` // nil: all devices
+	Until time.Time `json:"until,omitzero"`  // when the token ends; zero: not by itself
 }
 
 // Me says who the token belongs to.

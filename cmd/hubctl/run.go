@@ -83,6 +83,15 @@ type commandLine struct {
 		Ls  typesLs  `cmd:"" help:"List the types that fields have in the store."`
 		Set typesSet `cmd:"" help:"Change the type of a field."`
 	} `cmd:"" aliases:"type" help:"Types of fields in the store."`
+	Operators struct {
+		Ls    operatorsLs    `cmd:"" help:"List operators."`
+		Show  operatorsShow  `cmd:"" help:"Show an operator and its tokens."`
+		Add   operatorsAdd   `cmd:"" help:"Add an operator and print its token, once."`
+		Set   operatorsSet   `cmd:"" help:"Change an operator's role or devices, or disable it."`
+		Rm    operatorsRm    `cmd:"" help:"Remove an operator; its tokens and logins end at once."`
+		Token operatorsToken `cmd:"" help:"Give an operator a token, or end one."`
+	} `cmd:"" aliases:"operator" help:"Who may use the hub: people and programs, their roles, devices and tokens."`
+	Whoami     whoamiCommand     `cmd:"" help:"Say whose the token is, and what it may do."`
 	Replay     replayCommand     `cmd:"" help:"Write to the store again what the journal still keeps."`
 	Health     healthCommand     `cmd:"" help:"Say whether the hub is ready; exit status 0 if it is."`
 	Metrics    metricsCommand    `cmd:"" help:"Print the hub's metrics in Prometheus' text format."`
