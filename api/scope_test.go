@@ -16,7 +16,7 @@ import (
 // its path begins with a device's, by nothing: that is "path".
 func reaches() map[string]string {
 	return map[string]string{
-		"login": "none", "logout": "none", "me": "none", "healthz": "none", "readyz": "none", "ca": "none", "post-telemetry": "none", "report-state": "none",
+		"login": "none", "logout": "none", "me": "none", "healthz": "none", "readyz": "none", "ca": "none", "post-telemetry": "none", "report-state": "none", "enrol": "none",
 
 		"get-command": "path", "cancel-command": "path", "retry-command": "path",
 		"get-rollout": "path", "list-rollout-devices": "path", "pause-rollout": "path", "resume-rollout": "path", "cancel-rollout": "path",
@@ -27,6 +27,7 @@ func reaches() map[string]string {
 		"list-device-types": "filtered", "get-device-type": "filtered", "list-acts": "filtered",
 
 		"import-devices": "all", "start-replay": "all", "get-replay": "all", "cancel-replay": "all", "list-types": "all", "get-type": "all", "set-type": "all", "metrics": "all",
+		"list-enrolment-keys": "all", "get-enrolment-key": "all", "create-enrolment-key": "all", "delete-enrolment-key": "all", "update-enrolment-key": "all",
 		"list-operators": "all", "create-operator": "all", "get-operator": "all", "change-operator": "all", "delete-operator": "all",
 		"new-operator-token": "all", "revoke-operator-token": "all",
 	}
@@ -39,6 +40,7 @@ func TestEveryOperationKeepsToAScope(t *testing.T) {
 	bodies := map[string]string{
 		"create-device": `{"id":"d9","tags":["warm"]}`, "change-device": `{"type":"x"}`, "send-command": `{"method":"ping"}`, "start-replay": `{"from":"-24h"}`,
 		"set-type": `{"type":"float"}`, "start-rollout": `{"to":{"all":true},"method":"ping"}`, "create-operator": `{"name":"new","role":"viewer"}`,
+		"create-enrolment-key": `{"name":"batch","limit":3}`,
 	}
 	for _, op := range newBench(t, api.Config{}).operations() {
 		want := known[op.ID]
@@ -78,7 +80,7 @@ func TestEveryOperationKeepsToAScope(t *testing.T) {
 					t.Errorf("%d %s", a.status, text)
 				}
 			}
-			if did := fmt.Sprint(b.said(&b.kicked), b.said(&b.settled), b.said(&b.desires), b.said(&b.forgotten), b.sent, b.accounts.asked); did != "[] [] [] [] [] []" {
+			if did := fmt.Sprint(b.said(&b.left), b.said(&b.enrolment), b.said(&b.settled), b.said(&b.desires), b.said(&b.forgotten), b.sent, b.accounts.asked); did != "[] [] [] [] [] [] []" {
 				t.Errorf("it did %s", did)
 			}
 		})

@@ -39,7 +39,9 @@ type tokenRecord struct {
 	Expires time.Time `json:"expires,omitzero"`
 }
 
-func (t tokenRecord) expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
+func (t tokenRecord) expired(now time.Time) bool {
+	return !t.Expires.IsZero() && !now.Before(t.Expires)
+}
 
 func (r operatorRecord) has(token Hash) bool {
 	return slices.ContainsFunc(r.Tokens, func(t tokenRecord) bool { return t.Hash == token })

@@ -76,7 +76,9 @@ func wantOperator(t *testing.T, operators *auth.Operators, token string, want au
 }
 
 // same compares who it is, not how they proved it.
-func same(a, b auth.Operator) bool { return a.Name == b.Name && a.Role == b.Role && a.Scope.Equal(b.Scope) }
+func same(a, b auth.Operator) bool {
+	return a.Name == b.Name && a.Role == b.Role && a.Scope.Equal(b.Scope)
+}
 
 // known is the operator of a token.
 func known(t *testing.T, operators *auth.Operators, token string) auth.Operator {
