@@ -112,7 +112,7 @@ type changeOperatorInput struct {
 	OperatorPath
 	Body struct {
 		Role    *auth.Role  `json:"role,omitempty" enum:"viewer,operator,admin"`
-		Scope   scopeChange `json:"scope,omitempty" doc:"null: all devices"`
+		Scope   scopeChange `json:"scope" required:"false" doc:"null: all devices"`
 		Enabled *bool       `json:"enabled,omitempty"`
 	}
 }

@@ -101,7 +101,6 @@ func (s *Server) openLive(ctx context.Context, in *liveInput) (*huma.StreamRespo
 	}
 	filter.by = exchangeOf(ctx).operator
 	filter.in = func(device string) bool { return s.inScope(filter.by.Scope, device) }
-	//nolint:contextcheck // huma's context bears the request's
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
 		s.serveLive(w, r, filter)
