@@ -20,6 +20,19 @@ type Registry interface {
 // Profiles knows what holds for each device.
 type Profiles interface{ devices.ProfileSource }
 
+// Throttle holds devices to their rates.
+type Throttle interface {
+	// Take counts a message that was taken and says how long the next one waits; Wait is that wait, while its device is there.
+	Take(device string, p *devices.Profile, size int64) devices.Hold
+	Wait(h devices.Hold, over func() bool)
+	// Overrun counts one of a device that cannot be slowed.
+	Overrun(device string, p *devices.Profile, size int64)
+	// Connect counts a connection; a Hold that is not zero refuses it.
+	Connect(device string, p *devices.Profile) devices.Hold
+	// Passed counts what another limit has refused.
+	Passed(limit string, p *devices.Profile, n uint64)
+}
+
 // Sessions knows who is connected.
 type Sessions interface {
 	Attach(a devices.Attachment) *devices.Session
@@ -46,6 +59,7 @@ type Sink interface {
 type Hub struct {
 	Registry Registry
 	Profiles Profiles
+	Throttle Throttle
 	Sessions Sessions
 	Sink     Sink
 	States   States
@@ -56,7 +70,7 @@ type Hub struct {
 // refused counts a message of a registered device that could not be used, and tells its flight recorder why.
 func (h Hub) refused(device string, r *refusal) {
 	h.Sink.Refuse(device, r.reason)
-	h.Sessions.Note(device, devices.Event{Kind: devices.EventUnusable, Reason: r.reason, Message: r.message})
+	h.Sessions.Note(device, r.event())
 }
 
 // Reasons of refused messages that only MQTT has; the others are wire's.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Broker struct {
 	engine    engine
 	metrics   *brokerMetrics
 	scratches scratches
+	mark      []byte        // how a payload begins that a sieve has cut; no device knows it
 	pending   chan struct{} // one for each connection before its CONNECT
 	listeners []net.Listener
 
@@ -45,7 +47,7 @@ func OpenBroker(cfg BrokerConfig, tlsConfig *tls.Config, hub Hub) (*Broker, erro
 	}
 	b := &Broker{
 		cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{},
-		pending: make(chan struct{}, cfg.MaxPending),
+		pending: make(chan struct{}, cfg.MaxPending), mark: []byte(rand.Text()),
 	}
 	b.commits, b.abandon = context.WithCancel(context.Background())
 	if err := b.listen(tlsConfig); err != nil {
@@ -180,8 +182,11 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
 		return r
 	}
-	b.metrics.connects.WithLabelValues("").Inc()
 	c.device, c.proof = device.ID, proof
+	if r := b.checkPace(c); r != nil {
+		return r
+	}
+	b.metrics.connects.WithLabelValues("").Inc()
 	if hello.will != nil {
 		c.takeWill(*hello.will)
 	}
@@ -280,6 +285,7 @@ func (b *Broker) acknowledged(c *client, packetID uint16) { c.link.acknowledged(
 func (b *Broker) published(c *client, m message) error {
 	b.metrics.received.Inc()
 	err := b.take(c, m)
+	b.count(c, m)
 	if r, ok := errors.AsType[*refusal](err); ok {
 		b.metrics.refused.count(r.reason)
 		b.hub.refused(c.device, r)
@@ -300,7 +306,8 @@ func (b *Broker) take(c *client, m message) error {
 			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, state, response}") + " only",
 		}
 	}
-	if r := checkSize(m, b.cfg.MaxFrame); r != nil {
+	if r := checkSize(sizeBefore(m.payload, b.mark), c.profile().Limits.MaxFrame); r != nil {
+		b.hub.Throttle.Passed(devices.LimitMaxFrame, c.profile(), 1)
 		return r
 	}
 	s := b.scratches.get()

@@ -410,7 +410,7 @@ func TestBrokerCountsAPacketOverTheLimit(t *testing.T) {
 	h := newHub(t)
 	b := openBroker(t, h)
 	r := connectRaw(t, b.PlainAddr(), 4, "c", "sensor-1", h.device("sensor-1"))
-	r.write([]byte{0x32, 0x80, 0x80, 0x80, 0x01}) // 2 MiB
+	r.write([]byte{0x32, 0x80, 0x80, 0x80, 0x09}) // 18 MiB
 	r.wantClosed()
 	h.journal.wantRefused(t, entry{"sensor-1", wire.ReasonTooLarge})
 	if p := h.wantOnline("sensor-1", false, ""); p.Cause != "packet too large" {

@@ -22,10 +22,13 @@ type client struct {
 	device    string
 	proof     devices.Proof // by which CONNECT was accepted
 	session   *devices.Session
-	booted    bool     // it has named its boot
-	will      *message // published when the connection ends without DISCONNECT
-	goodbye   bool     // the device sent DISCONNECT
-	endReason string   // why the engine ended it, "" when it did not say
+	v5        bool // it speaks MQTT 5
+	booted    bool // it has named its boot
+	kept      devices.KeptProfile
+	hold      *devices.Hold // that the last message asks for; nil: none
+	will      *message      // published when the connection ends without DISCONNECT
+	goodbye   bool          // the device sent DISCONNECT
+	endReason string        // why the engine ended it, "" when it did not say
 }
 
 func newClient(b *Broker, from Origin, admitted func()) *client {
@@ -33,6 +36,9 @@ func newClient(b *Broker, from Origin, admitted func()) *client {
 	c.link = newLink(b.metrics, c)
 	return c
 }
+
+// profile is what holds for the device at present.
+func (c *client) profile() *devices.Profile { return c.kept.Of(c.broker.hub.Profiles, c.device) }
 
 // takeWill keeps a last will on one of the device's own topics; one on any other topic is refused as a message on it
 // would be, but does not cost the connection: firmware often has a will that it does not need here.
@@ -107,6 +113,7 @@ func (c *client) cause(err error) string {
 
 // tooLarge counts a packet that was not even read.
 func (c *client) tooLarge() {
+	c.broker.hub.Throttle.Passed(devices.LimitMaxFrame, c.profile(), 1)
 	c.broker.metrics.refused.count(wire.ReasonTooLarge)
 	c.broker.hub.refused(c.device, &refusal{reason: wire.ReasonTooLarge, message: "a packet larger than MQTT's limit here, which ended the connection"})
 }

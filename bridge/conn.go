@@ -13,6 +13,18 @@ type conn struct {
 	net.Conn
 	client  *client
 	hurried atomic.Bool // the connection is to end: nobody waits long for it any more
+	sieve   sieve       // of the goroutine that reads
+}
+
+// Read keeps from the engine what is larger than the device may send. Until CONNECT was accepted such a packet ends the
+// connection: whose it is and in which version it is written is not known.
+func (c *conn) Read(p []byte) (int, error) {
+	b, most := c.client.broker, c.client.broker.cfg.MaxFrame
+	if c.client.device == "" {
+		return c.sieve.read(c.Conn, p, most+packetOverhead, false, nil)
+	}
+	most = int(c.client.profile().Limits.MaxFrame)
+	return c.sieve.read(c.Conn, p, most+packetOverhead, c.client.v5, b.mark)
 }
 
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }

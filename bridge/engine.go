@@ -22,6 +22,9 @@ type rules interface {
 	// published decides about a PUBLISH and returns when it may be acknowledged: nil after the fsync, a *refusal for a
 	// message that will never be taken, any other error when there may be no acknowledgement at all.
 	published(c *client, m message) error
+	// settled tells that what published decided about is done with, acknowledgement and all; it returns when the next
+	// message may be read.
+	settled(c *client)
 	// subscribed tells that the device's subscriptions have changed.
 	subscribed(c *client)
 	// acknowledged tells that a QoS 1 command reached the device.

@@ -22,7 +22,6 @@ type ExternalConfig struct {
 	Prefix       string        `yaml:"prefix"`        // topics are PREFIX/DEVICE/telemetry and so on
 	QoS          int           `yaml:"qos"`           // of the subscriptions
 	CleanSession bool          `yaml:"clean_session"` // true: what comes while the hub is away is lost
-	MaxFrame     int           `yaml:"max_frame"`     // bytes of a payload
 	MaxInFlight  int           `yaml:"max_inflight"`  // messages received and not yet acknowledged
 	Idle         time.Duration `yaml:"idle"`          // a device without messages for this long is offline
 	Keepalive    time.Duration `yaml:"keepalive"`
@@ -33,7 +32,7 @@ type ExternalConfig struct {
 // DefaultExternalConfig returns the defaults; Name and URL have none.
 func DefaultExternalConfig() ExternalConfig {
 	return ExternalConfig{
-		Prefix: ownPrefix, QoS: 1, MaxFrame: wire.DefaultMaxFrame, MaxInFlight: 256, Idle: 10 * time.Minute,
+		Prefix: ownPrefix, QoS: 1, MaxInFlight: 256, Idle: 10 * time.Minute,
 		Keepalive: 30 * time.Second, RetryMin: time.Second, RetryMax: time.Minute,
 	}
 }
@@ -63,9 +62,6 @@ func (c ExternalConfig) Validate() error {
 	}
 	if c.QoS < 0 || c.QoS > 2 {
 		fault("qos: %d is not 0, 1 or 2", c.QoS)
-	}
-	if c.MaxFrame < 256 || c.MaxFrame > wire.HardMaxFrame {
-		fault("max_frame: %d is not from 256 to %d bytes", c.MaxFrame, wire.HardMaxFrame)
 	}
 	if c.MaxInFlight < 1 || c.MaxInFlight > 65535 {
 		fault("max_inflight: %d is not from 1 to 65535", c.MaxInFlight)

@@ -32,6 +32,7 @@ type hub struct {
 	answers  *answers
 	metrics  *prometheus.Registry
 	states   *states
+	profile  sameProfile
 
 	beforeAttach func() // what happens between the decision to attach a session and that
 }
@@ -89,7 +90,7 @@ func newHub(t *testing.T) *hub {
 }
 
 func withRegistry(t *testing.T, registry *devices.Registry) *hub {
-	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry(), states: newStates()}
+	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry(), states: newStates(), profile: sameProfile{map[string]devices.Limits{}}}
 	h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
 	h.sessions.Bind(h.answers)
 	t.Cleanup(h.journal.stop)
@@ -97,17 +98,20 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: sameProfile{}, Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.
-type sameProfile struct{}
+type sameProfile struct{ limits map[string]devices.Limits } // but for these devices
 
 func (sameProfile) Version() uint64 { return 1 }
-func (sameProfile) Of(string) *devices.Profile {
+func (s sameProfile) Of(device string) *devices.Profile {
+	limits, ok := s.limits[device]
+	if !ok {
+		limits = devices.Limits{BurstMs: 10_000, MaxFrame: wire.DefaultMaxFrame, Fields: 1024}
+	}
 	return &devices.Profile{
-		Keepalive: devices.Keepalive{Interval: 45 * time.Second, Min: 10 * time.Second, Max: 15 * time.Minute},
-		Limits:    devices.Limits{BurstMs: 10_000, MaxFrame: wire.DefaultMaxFrame, Fields: 1024},
+		Keepalive: devices.Keepalive{Interval: 45 * time.Second, Min: 10 * time.Second, Max: 15 * time.Minute}, Limits: limits,
 	}
 }
 

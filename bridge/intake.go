@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -39,18 +40,29 @@ type refusal struct {
 	reason  string // for counters
 	message string // for people
 	code    reasonCode
+	limit   int64 // that was passed; 0: none
+	value   int64 // what was measured against it
+}
+
+// event is how the device's flight recorder has it.
+func (r *refusal) event() devices.Event {
+	e := devices.Event{Kind: devices.EventUnusable, Reason: r.reason, Message: r.message, Limit: r.limit, Value: r.value}
+	if r.limit > 0 {
+		e.Kind = devices.EventLimit
+	}
+	return e
 }
 
 func (r *refusal) Error() string { return r.reason + ": " + r.message }
 
 // checkSize refuses a payload that is too large before it is looked at.
-func checkSize(m message, limit int) *refusal {
-	if len(m.payload) <= limit {
+func checkSize(size, limit int64) *refusal {
+	if size <= limit {
 		return nil
 	}
 	return &refusal{
-		reason: wire.ReasonTooLarge, code: codePacketTooLarge,
-		message: fmt.Sprintf("the payload has %d bytes; the limit is %d", len(m.payload), limit),
+		reason: wire.ReasonTooLarge, code: codePacketTooLarge, limit: limit, value: size,
+		message: fmt.Sprintf("the payload has %d bytes; the limit is %d", size, limit),
 	}
 }
 
@@ -95,7 +107,7 @@ func journalRefusal(err error) error {
 func unusable(err error) *refusal {
 	r := &refusal{reason: wire.ReasonBadFrame, message: err.Error(), code: codePayloadFormat}
 	if e, ok := errors.AsType[*wire.Error](err); ok {
-		r.reason = e.Reason
+		r.reason, r.limit, r.value = e.Reason, e.Limit, e.Value
 	}
 	return r
 }

@@ -11,6 +11,7 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -188,7 +189,10 @@ func (l *line) take(s *scratch, in paho.Message) error {
 	if !d.Enabled {
 		return l.refuse(in, device, &refusal{reason: ReasonDisabled, message: "the device is disabled"})
 	}
-	if r := checkSize(m, e.cfg.MaxFrame); r != nil {
+	profile := e.hub.Profiles.Of(device)
+	e.hub.Throttle.Overrun(device, profile, int64(len(m.payload)))
+	if r := checkSize(int64(len(m.payload)), profile.Limits.MaxFrame); r != nil {
+		e.hub.Throttle.Passed(devices.LimitMaxFrame, profile, 1)
 		return l.refuse(in, device, r)
 	}
 	switch about {

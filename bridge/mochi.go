@@ -33,7 +33,7 @@ func newMochi(cfg BrokerConfig, r rules, log *slog.Logger) (*mochi, error) {
 	capabilities.MaximumMessageExpiryInterval = int64(cfg.SessionExpiry / time.Second)
 	capabilities.MaximumClientWritesPending = commandQueue // its own queue is not used, but made for each client
 	capabilities.MaximumSessionExpiryInterval = uint32(cfg.SessionExpiry / time.Second)
-	capabilities.MaximumPacketSize = uint32(cfg.MaxFrame + packetOverhead)
+	capabilities.MaximumPacketSize = 0 // each device has its own, which its conn holds
 	capabilities.ReceiveMaximum = receiveMaximum
 	capabilities.MaximumInflight = receiveMaximum
 	capabilities.TopicAliasMaximum = 0 // with aliases, its checks see an empty topic
@@ -62,7 +62,7 @@ func newMochi(cfg BrokerConfig, r rules, log *slog.Logger) (*mochi, error) {
 
 func (m *mochi) serve(c *conn) error {
 	err := m.server.EstablishConnection(c.client.origin.Transport, c)
-	if errors.Is(err, packets.ErrPacketTooLarge) && c.client.session != nil {
+	if errors.Is(err, errPacketTooLarge) && c.client.session != nil {
 		c.client.tooLarge()
 	}
 	return err

@@ -6,6 +6,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"telemetryhub/wire"
 )
 
 // mochiHook is where mochi asks us. Besides carrying the broker's rules it mends what mochi 2.7.9 does otherwise than
@@ -43,6 +45,7 @@ func (h *mochiHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if pk.Connect.WillFlag {
 		hello.will = &message{topic: pk.Connect.WillTopic, payload: pk.Connect.WillPayload, qos: pk.Connect.WillQos, retained: pk.Connect.WillRetain}
 	}
+	c.v5 = cl.Properties.ProtocolVersion == 5
 	if r := h.mochi.rules.admit(c, hello); r != nil {
 		code := packets.Code{Code: byte(r.code), Reason: r.message}
 		if cl.Properties.ProtocolVersion < 5 {
@@ -154,10 +157,13 @@ func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packe
 	return pk, packets.CodeSuccessIgnore
 }
 
-// OnPacketProcessed tells the broker of subscriptions once they were acknowledged.
+// OnPacketProcessed tells the broker of subscriptions once they were acknowledged, and that a message is done with.
 func (h *mochiHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
-	if err == nil && pk.FixedHeader.Type == packets.Subscribe {
+	switch {
+	case err == nil && pk.FixedHeader.Type == packets.Subscribe:
 		h.mochi.rules.subscribed(clientOf(cl))
+	case pk.FixedHeader.Type == packets.Publish:
+		h.mochi.rules.settled(clientOf(cl))
 	}
 }
 
@@ -174,10 +180,13 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 			pk.ReasonCode = connack311(reasonCode(pk.ReasonCode))
 		}
 		if v5 && pk.ReasonCode == 0 {
-			pk.Properties.MaximumPacketSize = uint32(h.mochi.cfg.MaxFrame + packetOverhead)
+			pk.Properties.MaximumPacketSize = uint32(clientOf(cl).profile().Limits.MaxFrame + packetOverhead)
 			pk.Properties.SharedSubAvailableFlag = true // and the value 0
 		}
+	case packets.Puback:
+		tellSlowed(cl, &pk)
 	case packets.Pubrec:
+		tellSlowed(cl, &pk)
 		// A message sent again before its PUBREL is answered as the first time [MQTT-4.3.3-10], not as an error that
 		// would end its exchange on one side only.
 		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
@@ -185,6 +194,17 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		}
 	}
 	return pk
+}
+
+// tellSlowed says in the acknowledgement of MQTT 5 what hub.notice says elsewhere. It is written by the goroutine that
+// serves the client, as all acknowledgements of messages are.
+func tellSlowed(cl *mqtt.Client, pk *packets.Packet) {
+	c := clientOf(cl)
+	if c == nil || c.hold == nil || !c.hold.Tell || cl.Properties.ProtocolVersion != 5 || pk.Properties.ReasonString != "" {
+		return
+	}
+	pk.ReasonCode = 0 // mochi has the QoS there, and leaves it out where nothing follows
+	pk.Properties.ReasonString = wire.ReasonRateLimited + ": " + c.hold.Notice().Message
 }
 
 // OnDisconnect notes why mochi ended a connection.

@@ -18,6 +18,7 @@ const (
 	codeTakenOver        reasonCode = 0x8E
 	codePacketTooLarge   reasonCode = 0x95
 	codeAdministrative   reasonCode = 0x98
+	codeQuotaExceeded    reasonCode = 0x97
 	codePayloadFormat    reasonCode = 0x99
 )
 
@@ -28,7 +29,7 @@ func connack311(code reasonCode) byte {
 		return 1
 	case codeUnspecified, 0x85: // client identifier not valid, which mochi calls unspecified when it is empty
 		return 2
-	case codeUnavailable, codeBusy:
+	case codeUnavailable, codeBusy, codeQuotaExceeded:
 		return 3
 	case codeBadCredentials:
 		return 4

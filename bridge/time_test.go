@@ -34,7 +34,7 @@ func (o oneDevice) Authenticate(id, token string) (devices.Device, devices.Proof
 func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry()}
+		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry(), profile: sameProfile{map[string]devices.Limits{}}}
 		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
@@ -112,7 +112,7 @@ func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Throttle: devices.NewThrottle(h.sessions, nil, testLog(t)), Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -95,14 +95,16 @@ func (n *conn) read() error {
 		if err != nil {
 			return err
 		}
-		if err := n.readFrame(kind, r); err != nil {
+		size, err := n.readFrame(kind, r)
+		if err != nil {
 			return err
 		}
+		n.slowDown(size)
 	}
 }
 
-// readFrame reads one frame to its end and handles it.
-func (n *conn) readFrame(kind int, r io.Reader) error {
+// readFrame reads one frame to its end, handles it and returns its size.
+func (n *conn) readFrame(kind int, r io.Reader) (size int64, err error) {
 	s := scratches.Get().(*scratch)
 	defer func() {
 		if cap(s.frame) <= keptFrame {
@@ -110,13 +112,12 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 		}
 	}()
 	most := n.profile().Limits.MaxFrame
-	size, err := n.fill(s, r, most)
-	if err != nil {
-		return err
+	if size, err = n.fill(s, r, most); err != nil {
+		return 0, err
 	}
 	n.session.Touch()
 	if n.out.over() {
-		return nil // after our close frame nothing counts (RFC 6455 section 5.5.1): it would not be acked
+		return size, nil // after our close frame nothing counts (RFC 6455 section 5.5.1): it would not be acked
 	}
 	if !n.greeted {
 		n.greeted = true
@@ -124,6 +125,7 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 	}
 	switch {
 	case size > most:
+		n.hub.throttle.Passed(LimitMaxFrame, n.profile(), 1)
 		n.refuse(nil, &wire.Error{
 			Code: wire.CodeTooLarge, Reason: wire.ReasonTooLarge, Limit: most, Value: size,
 			Message: fmt.Sprintf("a frame of %d bytes is larger than max_frame, %d; it was read past", size, most),
@@ -135,7 +137,7 @@ func (n *conn) readFrame(kind int, r io.Reader) error {
 	}
 	n.waitOutbox()
 	n.flood()
-	return nil
+	return size, nil
 }
 
 // fill reads the frame into s and returns its size; of one that is larger than most it keeps nothing.

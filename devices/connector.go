@@ -41,6 +41,7 @@ type Connector struct {
 	cfg      Config
 	registry *Registry
 	profiles *Profiles
+	throttle *Throttle
 	sessions *Sessions
 	sink     Sink
 	states   States
@@ -57,9 +58,9 @@ type Connector struct {
 }
 
 // NewConnector returns a running Connector; Stop ends it.
-func NewConnector(cfg Config, registry *Registry, profiles *Profiles, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
+func NewConnector(cfg Config, registry *Registry, profiles *Profiles, throttle *Throttle, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
 	c := &Connector{
-		cfg: cfg, registry: registry, profiles: profiles, sessions: sessions, sink: sink, states: states, log: log,
+		cfg: cfg, registry: registry, profiles: profiles, throttle: throttle, sessions: sessions, sink: sink, states: states, log: log,
 		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,
@@ -101,6 +102,9 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no != nil {
 		c.refuse(r, no)
 		no.write(w)
+		return
+	}
+	if c.refuseHurried(w, r, device.ID) { // last: what is refused otherwise opens nothing
 		return
 	}
 	header := http.Header{}

@@ -223,6 +223,9 @@ func TestACommandsSizeIsThatOfItsEncoding(t *testing.T) {
 			if err := h.sessions.Send("d1", h.session("d1"), cmd); (err == nil) != c.taken {
 				t.Errorf("a command of %d bytes to a device that takes %d: %v", size, c.largest, err)
 			}
+			if c.taken {
+				d.next()
+			}
 		}
 	})
 }

@@ -52,3 +52,13 @@ func (c *Connector) Check() error {
 	}
 	return nil
 }
+
+// Meters returns how many devices the Throttle holds something of.
+func (t *Throttle) Meters() (n int) {
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+		n += len(t.shards[i].meters)
+		t.shards[i].mu.Unlock()
+	}
+	return n
+}

@@ -31,6 +31,7 @@ type hub struct {
 	sessions  *devices.Sessions
 	guard     *devices.Guard
 	connector *devices.Connector
+	throttle  *devices.Throttle
 	sink      *sink
 	answers   *answers
 	states    *states
@@ -69,9 +70,10 @@ func newHubOf(t testing.TB, clones devices.Clones) *hub {
 	h.sessions = devices.NewSessions(clones, log)
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
+	h.throttle = devices.NewThrottle(h.sessions, nil, log)
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, devices.NewProfiles(h.registry, common(), nil), h.sessions, h.sink, h.states, log)
+	}, h.registry, h.profiles(), h.throttle, h.sessions, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)

@@ -129,7 +129,7 @@ func eventOfError(e *wire.Error) Event {
 func eventOfNotice(n wire.Notice) (e Event, ok bool) {
 	e = Event{Kind: EventNotice, Reason: n.Code, Message: n.Message, Limit: int64(n.Limit), Value: int64(n.Value), RetryAfter: n.RetryAfter.Milliseconds()}
 	switch n.Code {
-	case wire.ReasonQuarantined:
+	case wire.ReasonQuarantined, wire.ReasonRateLimited: // the latter by the Throttle
 		return e, false
 	case wire.ReasonSeqGap:
 		e.Kind = EventGap

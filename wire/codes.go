@@ -29,7 +29,9 @@ const (
 	ReasonBadParams     = "bad_params"
 	ReasonTooLarge      = "frame_too_large"
 	ReasonStopping      = "hub_stopping"
-	ReasonStateTooLarge = "state_too_large" // what a device reported, or is to be told, is over a limit
+	ReasonRateLimited   = "rate_limited"      // more than a limit of the device allows in a time
+	ReasonConnects      = "too_many_connects" // likewise, of connections
+	ReasonStateTooLarge = "state_too_large"   // what a device reported, or is to be told, is over a limit
 
 	// Of single readings: these are quarantined.
 	ReasonBadReading     = "bad_reading"

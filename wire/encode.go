@@ -71,6 +71,7 @@ func AppendAckCount(dst []byte, count uint64) []byte {
 // Notice tells a device why something was refused, limited, quarantined or is missing. Zero members are left out.
 type Notice struct {
 	Code       string // a reason
+	Of         string // of rate_limited: which limit
 	Message    string
 	Seq        uint64
 	From, To   uint64
@@ -85,6 +86,10 @@ func AppendNotice(dst []byte, n Notice) []byte {
 	dst = appendQuoted(dst, n.Code)
 	dst = append(dst, `,"message":`...)
 	dst = appendQuoted(dst, n.Message)
+	if n.Of != "" {
+		dst = append(dst, `,"of":`...)
+		dst = appendQuoted(dst, n.Of)
+	}
 	for _, number := range [...]struct {
 		name  string
 		value uint64

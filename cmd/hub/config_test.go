@@ -291,15 +291,15 @@ func TestBoundsAreThoseOfTheParts(t *testing.T) {
 }
 
 func TestOneLimitHoldsForEachDialect(t *testing.T) {
-	cfg, err := LoadConfig(writeConfig(t, "devices: {max_frame: 100KiB}\nbridge: {brokers: [{name: a, url: 'tcp://h'}]}"), noEnvironment)
+	cfg, err := LoadConfig(writeConfig(t, "devices: {max_frame: 100KiB}"), noEnvironment)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := cfg.broker().MaxFrame; got != 100<<10 {
 		t.Errorf("the embedded broker takes %d bytes", got)
 	}
-	if got := cfg.external(cfg.Bridge.Brokers[0]).MaxFrame; got != 100<<10 {
-		t.Errorf("a bridge takes %d bytes", got)
+	if got := cfg.profile().Limits.MaxFrame; got != 100<<10 {
+		t.Errorf("a device may bring %d bytes", got)
 	}
 }
 

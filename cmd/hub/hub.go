@@ -49,6 +49,7 @@ type hub struct {
 	ingest    *ingest.Ingest
 	registry  *devices.Registry
 	profiles  *devices.Profiles
+	throttle  *devices.Throttle
 	importer  *devices.Importer
 	sessions  *devices.Sessions
 	catalogue *catalogue.Catalogue
@@ -168,6 +169,8 @@ func (h *hub) openRegistry(ctx context.Context) error {
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
 	h.profiles = h.cfg.profiles(h.registry)
 	h.sessions = devices.NewSessions(h.cfg.Devices.Clones.clones(), h.log) // whose flight recorder ingest tells of readings that it sets aside
+	h.throttle = devices.NewThrottle(h.sessions, h.reg, h.log)
+	h.background("limits", h.throttle.Run)
 	h.importer, err = devices.OpenImporter(ctx, h.registry, h.bus.Batch(backbone.Devices), h.log)
 	return err
 }
@@ -214,7 +217,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
-	}, h.registry, h.profiles, h.sessions, h.ingest, h.states, h.log)
+	}, h.registry, h.profiles, h.throttle, h.sessions, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
 }
@@ -245,7 +248,7 @@ func (c CommandsConfig) ledger() commands.Config {
 }
 
 func (h *hub) openBridge(context.Context) error {
-	joined := bridge.Hub{Registry: h.registry, Profiles: h.profiles, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
+	joined := bridge.Hub{Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
 	m := h.cfg.MQTT
 	if m.Listen != "" || m.PlainListen != "" {
 		broker, err := bridge.OpenBroker(h.cfg.broker(), h.certs.ServerTLS(), joined)
@@ -277,7 +280,6 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 	e := bridge.DefaultExternalConfig()
 	e.Name, e.URL, e.Username, e.Password, e.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
 	e.ClientID, e.Prefix, e.QoS, e.CleanSession = b.ClientID, b.TopicsPrefix, b.QoS, b.CleanSession
-	e.MaxFrame = int(c.Devices.MaxFrame)
 	return e
 }
 

@@ -1,0 +1,43 @@
+package bridge
+
+import (
+	"fmt"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// checkPace refuses a device that opens connections faster than it may. MQTT has no word for when to come back but the
+// text of the refusal.
+func (b *Broker) checkPace(c *client) *refusal {
+	h := b.hub.Throttle.Connect(c.device, c.profile())
+	if h.Wait == 0 {
+		return nil
+	}
+	b.metrics.connects.WithLabelValues(wire.ReasonConnects).Inc()
+	b.hub.Sessions.Note(c.device, h.Refused(c.origin.Remote, int(codeQuotaExceeded)))
+	return &refusal{
+		reason: wire.ReasonConnects, code: codeQuotaExceeded,
+		message: fmt.Sprintf("%s; come back in %s", h.Refusal(), h.Wait.Round(time.Second)),
+	}
+}
+
+// count holds a device to its rates. What it has sent is taken and acknowledged; what it sends next is read later.
+func (b *Broker) count(c *client, m message) {
+	if h := b.hub.Throttle.Take(c.device, c.profile(), sizeBefore(m.payload, b.mark)); h.Wait > 0 {
+		c.hold = &h
+	}
+}
+
+// settled implements rules.
+func (b *Broker) settled(c *client) {
+	h := c.hold
+	if h == nil {
+		return
+	}
+	c.hold = nil
+	b.hub.Throttle.Wait(*h, c.conn.hurried.Load)
+	if c.session != nil {
+		c.session.Touch()
+	}
+}
