@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -36,6 +37,8 @@ type Throttle interface {
 // Sessions knows who is connected.
 type Sessions interface {
 	Attach(a devices.Attachment) *devices.Session
+	// Online tells of a device's session.
+	Online(device string) (session uint64, ok bool)
 	// AttachIfAbsent leaves the session that a device has.
 	AttachIfAbsent(a devices.Attachment) (session *devices.Session, attached bool)
 	// Frozen returns why the device is not let in, nil if it is.
@@ -55,16 +58,33 @@ type Sink interface {
 	Refuse(device, reason string)
 }
 
-// Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics.
+// Admission says when devices may come in, over all transports.
+type Admission interface {
+	// Admit returns nil when a device, which has proved who it is, may come in; it may wait for that for some seconds.
+	Admit(ctx context.Context, device string, online bool) *devices.NotNow
+	// Enter counts a connection that is ready, unless all are taken; Exit follows, when it has ended.
+	Enter(online bool) *devices.NotNow
+	Exit()
+	// Leave says when to come back after the hub's stop.
+	Leave() *devices.NotNow
+}
+
+// Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics and Listener; an
+// external broker's bridge needs no Admission.
 type Hub struct {
-	Registry Registry
-	Profiles Profiles
-	Throttle Throttle
-	Sessions Sessions
-	Sink     Sink
-	States   States
-	Metrics  prometheus.Registerer // nil: no metrics
-	Log      *slog.Logger
+	Registry  Registry
+	Profiles  Profiles
+	Throttle  Throttle
+	Sessions  Sessions
+	Admission Admission
+	Sink      Sink
+	States    States
+	Metrics   prometheus.Registerer // nil: no metrics
+	Log       *slog.Logger
+
+	// Listener bounds the sockets that l accepts; nil: they have no bound but their deadlines. A connection of it that has
+	// a method Proved is told when its device's CONNECT was accepted.
+	Listener func(l net.Listener) net.Listener
 }
 
 // refused counts a message of a registered device that could not be used, and tells its flight recorder why.

@@ -24,8 +24,7 @@ type Broker struct {
 	engine    engine
 	metrics   *brokerMetrics
 	scratches scratches
-	mark      []byte        // how a payload begins that a sieve has cut; no device knows it
-	pending   chan struct{} // one for each connection before its CONNECT
+	mark      []byte // how a payload begins that a sieve has cut; no device knows it
 	listeners []net.Listener
 
 	// commits ends when a stop has no more time to wait for the journal.
@@ -45,10 +44,7 @@ func OpenBroker(cfg BrokerConfig, tlsConfig *tls.Config, hub Hub) (*Broker, erro
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("mqtt broker: %w", err)
 	}
-	b := &Broker{
-		cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{},
-		pending: make(chan struct{}, cfg.MaxPending), mark: []byte(rand.Text()),
-	}
+	b := &Broker{cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{}, mark: []byte(rand.Text())}
 	b.commits, b.abandon = context.WithCancel(context.Background())
 	if err := b.listen(tlsConfig); err != nil {
 		return nil, errors.Join(err, b.closeListeners())
@@ -82,7 +78,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	err := b.closeListeners()
 	b.accepting.Wait()
 	for _, c := range clients {
-		c.shut(wire.CloseRestart, "the hub stops or restarts")
+		c.shut(wire.CloseRestart, b.hub.Admission.Leave().CloseReason())
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -182,6 +178,11 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
 		return r
 	}
+	if c.origin.Device == "" { // else whoever opened the way has asked
+		if later := b.hub.Admission.Admit(b.commits, device.ID, b.isOnline(device.ID)); later != nil {
+			return b.postpone(c, device.ID, later)
+		}
+	}
 	c.device, c.proof = device.ID, proof
 	if r := b.checkPace(c); r != nil {
 		return r
@@ -254,6 +255,12 @@ func refusalOf(err error) *refusal {
 // established implements rules.
 func (b *Broker) established(c *client, p peer) {
 	c.link.open(p)
+	if later := b.hub.Admission.Enter(b.isOnline(c.device)); later != nil {
+		b.noteLater(c, c.device, wire.CloseOverloaded, later)
+		c.link.Close(wire.CloseOverloaded, later.CloseReason())
+		return
+	}
+	c.entered = true
 	c.session = b.hub.Sessions.Attach(devices.Attachment{
 		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Proof: c.proof, Link: c.link,
 	})

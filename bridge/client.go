@@ -21,6 +21,7 @@ type client struct {
 	// Owned by the goroutine that serves the connection.
 	device    string
 	proof     devices.Proof // by which CONNECT was accepted
+	entered   bool          // counted among the hub's connections
 	session   *devices.Session
 	v5        bool // it speaks MQTT 5
 	booted    bool // it has named its boot
@@ -81,6 +82,9 @@ func (c *client) shut(code int, reason string) {
 // end is called when the connection has ended, with the engine's error.
 func (c *client) end(err error) {
 	c.link.end()
+	if c.entered {
+		defer c.broker.hub.Admission.Exit()
+	}
 	if c.session == nil {
 		return
 	}

@@ -19,7 +19,6 @@ type BrokerConfig struct {
 	PlainAnywhere bool          `yaml:"plain_anywhere"`    // lets plain_listen be any address: tokens then travel in the open
 	MaxFrame      int           `yaml:"max_frame"`         // bytes of a payload
 	Handshake     time.Duration `yaml:"handshake_timeout"` // from the accepted socket to a whole CONNECT
-	MaxPending    int           `yaml:"max_pending"`       // connections that may be before their CONNECT at one time
 	MaxKeepalive  time.Duration `yaml:"max_keepalive"`     // longest keepalive; also of devices that ask for none
 	SessionExpiry time.Duration `yaml:"session_expiry"`    // how long a disconnected device's session is kept
 }
@@ -27,7 +26,7 @@ type BrokerConfig struct {
 // DefaultBrokerConfig returns the defaults: TLS on port 8883, nothing in the open.
 func DefaultBrokerConfig() BrokerConfig {
 	return BrokerConfig{
-		Listen: ":8883", Plain: Off, MaxFrame: wire.DefaultMaxFrame, Handshake: 10 * time.Second, MaxPending: 512,
+		Listen: ":8883", Plain: Off, MaxFrame: wire.DefaultMaxFrame, Handshake: 10 * time.Second,
 		MaxKeepalive: time.Hour, SessionExpiry: time.Hour,
 	}
 }
@@ -68,9 +67,6 @@ func (c BrokerConfig) Validate() error {
 	}
 	if c.Handshake < time.Second || c.Handshake > 5*time.Minute {
 		fault("handshake_timeout: %s is not from 1s to 5m", c.Handshake)
-	}
-	if c.MaxPending < 1 {
-		fault("max_pending: %d is less than 1", c.MaxPending)
 	}
 	if c.MaxKeepalive < 5*time.Second || c.MaxKeepalive > longestKeepalive {
 		fault("max_keepalive: %s is not from 5s to %s", c.MaxKeepalive, longestKeepalive)

@@ -25,14 +25,15 @@ const patience = 20 * time.Second
 
 // hub is a hub around the bridge: the real registry and sessions, and a journal whose commits the test can hold back.
 type hub struct {
-	t        *testing.T
-	registry *devices.Registry
-	sessions *devices.Sessions
-	journal  *journal
-	answers  *answers
-	metrics  *prometheus.Registry
-	states   *states
-	profile  sameProfile
+	t         *testing.T
+	registry  *devices.Registry
+	sessions  *devices.Sessions
+	journal   *journal
+	answers   *answers
+	metrics   *prometheus.Registry
+	admission *devices.Admission
+	states    *states
+	profile   sameProfile
 
 	beforeAttach func() // what happens between the decision to attach a session and that
 }
@@ -92,13 +93,14 @@ func newHub(t *testing.T) *hub {
 func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry(), states: newStates(), profile: sameProfile{map[string]devices.Limits{}}}
 	h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 	h.sessions.Bind(h.answers)
 	t.Cleanup(h.journal.stop)
 	return h
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.

@@ -227,7 +227,7 @@ func (l *link) shut(code int, reason string) bool {
 	if l.ended || l.shutting {
 		return true
 	}
-	l.shutting, l.reason = true, reason
+	l.shutting, l.reason = true, shutCause(code, reason)
 	l.client.conn.hurry()
 	l.work.Go(func() { l.peer.disconnect(disconnectCode(code), reason) })
 	return true

@@ -18,20 +18,27 @@ func (b *Broker) listen(tlsConfig *tls.Config) error {
 		if err != nil {
 			return fmt.Errorf("mqtt broker: listen: %w", err)
 		}
-		b.listeners = append(b.listeners, tls.NewListener(l, tlsConfig))
+		b.listeners = append(b.listeners, tls.NewListener(b.bounded(l), tlsConfig))
 	}
 	if wanted(b.cfg.Plain) {
 		l, err := net.Listen("tcp", b.cfg.Plain)
 		if err != nil {
 			return fmt.Errorf("mqtt broker: plain_listen: %w", err)
 		}
-		b.listeners = append(b.listeners, l)
+		b.listeners = append(b.listeners, b.bounded(l))
 		// A name can resolve to anything: what was bound is what counts.
 		if a, ok := l.Addr().(*net.TCPAddr); !b.cfg.PlainAnywhere && (!ok || !a.IP.IsLoopback()) {
 			return fmt.Errorf("mqtt broker: plain_listen: %s is not a loopback address", l.Addr())
 		}
 	}
 	return nil
+}
+
+func (b *Broker) bounded(l net.Listener) net.Listener {
+	if b.hub.Listener == nil {
+		return l
+	}
+	return b.hub.Listener(l)
 }
 
 func (b *Broker) closeListeners() error {
@@ -64,14 +71,12 @@ func (b *Broker) accept() {
 	}
 }
 
-// acceptFrom takes a socket only when fewer than MaxPending wait for their CONNECT; the others wait in the kernel, first
-// come first served. Silent sockets leave with the handshake's deadline, so that the wait is bounded.
+// acceptFrom takes each socket that the listener gives. Silent ones leave with the handshake's deadline; were the others
+// not taken meanwhile, whoever opens some hundred would hold up all.
 func (b *Broker) acceptFrom(l net.Listener) {
 	for {
-		b.pending <- struct{}{}
 		nc, err := l.Accept()
 		if err != nil {
-			<-b.pending
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
@@ -81,7 +86,7 @@ func (b *Broker) acceptFrom(l net.Listener) {
 		}
 		go func() {
 			// The cause is in the presence and the metrics; sockets that never became a device are counted there too.
-			err := b.serve(nc, Origin{Transport: TransportMQTT, Remote: nc.RemoteAddr().String()}, func() { <-b.pending })
+			err := b.serve(nc, Origin{Transport: TransportMQTT, Remote: nc.RemoteAddr().String()}, provedOf(nc))
 			b.log.Debug("mqtt connection ended", "remote", nc.RemoteAddr().String(), "err", err)
 		}()
 	}
@@ -94,4 +99,15 @@ func (b *Broker) pause(d time.Duration) {
 	case <-t.C:
 	case <-b.commits.Done():
 	}
+}
+
+// provedOf is how the listener's connection is told that its device's CONNECT was accepted.
+func provedOf(nc net.Conn) func() {
+	if secure, ok := nc.(*tls.Conn); ok {
+		nc = secure.NetConn()
+	}
+	if told, ok := nc.(interface{ Proved() }); ok {
+		return told.Proved
+	}
+	return func() {}
 }

@@ -17,9 +17,10 @@ const (
 	codeKeepAliveTimeout reasonCode = 0x8D
 	codeTakenOver        reasonCode = 0x8E
 	codePacketTooLarge   reasonCode = 0x95
-	codeAdministrative   reasonCode = 0x98
 	codeQuotaExceeded    reasonCode = 0x97
+	codeAdministrative   reasonCode = 0x98
 	codePayloadFormat    reasonCode = 0x99
+	codeRateExceeded     reasonCode = 0x9F // of connections
 )
 
 // connack311 turns a CONNACK's reason code into a return code of MQTT 3.1.1 (table 3.1).
@@ -29,7 +30,7 @@ func connack311(code reasonCode) byte {
 		return 1
 	case codeUnspecified, 0x85: // client identifier not valid, which mochi calls unspecified when it is empty
 		return 2
-	case codeUnavailable, codeBusy, codeQuotaExceeded:
+	case codeUnavailable, codeBusy, codeQuotaExceeded, codeRateExceeded:
 		return 3
 	case codeBadCredentials:
 		return 4

@@ -36,6 +36,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry(), profile: sameProfile{map[string]devices.Limits{}}}
 		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
@@ -109,10 +110,11 @@ func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers()}
 		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Throttle: devices.NewThrottle(h.sessions, nil, testLog(t)), Sessions: h.sessions, Sink: h.journal, States: newStates(), Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Throttle: devices.NewThrottle(h.sessions, nil, testLog(t)), Sessions: h.sessions, Admission: h.admission, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

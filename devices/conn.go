@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -218,16 +217,11 @@ func (n *conn) Cancel(id string) error { return n.out.cancel(id) }
 func (n *conn) Close(code int, reason string) { n.out.close(code, reason) }
 
 // sayRestart ends the connection because the hub stops, and says when to come back: each device has a slot of its own,
-// so that they do not all come at once. The reason is below the 123 bytes of a close frame (RFC 6455 section 5.5).
+// so that they do not all come at once.
 func (n *conn) sayRestart() {
-	delay := restartDelay()
-	n.notice(wire.Notice{Code: wire.ReasonStopping, Message: "the hub stops or restarts", RetryAfter: delay})
-	n.Close(wire.CloseRestart, fmt.Sprintf(`{"retry_after_ms":%d}`, delay.Milliseconds()))
-}
-
-func restartDelay() time.Duration {
-	const first, spread = time.Second, 4 * time.Second
-	return first + rand.N(spread)
+	later := n.hub.admits.Leave()
+	n.notice(later.notice())
+	n.Close(wire.CloseRestart, later.CloseReason())
 }
 
 // isTimeout also takes gorilla's errors, which hide os.ErrDeadlineExceeded.

@@ -43,6 +43,7 @@ type Connector struct {
 	profiles *Profiles
 	throttle *Throttle
 	sessions *Sessions
+	admits   *Admission
 	sink     Sink
 	states   States
 	log      *slog.Logger
@@ -58,9 +59,9 @@ type Connector struct {
 }
 
 // NewConnector returns a running Connector; Stop ends it.
-func NewConnector(cfg Config, registry *Registry, profiles *Profiles, throttle *Throttle, sessions *Sessions, sink Sink, states States, log *slog.Logger) *Connector {
+func NewConnector(cfg Config, registry *Registry, profiles *Profiles, throttle *Throttle, sessions *Sessions, admits *Admission, sink Sink, states States, log *slog.Logger) *Connector {
 	c := &Connector{
-		cfg: cfg, registry: registry, profiles: profiles, throttle: throttle, sessions: sessions, sink: sink, states: states, log: log,
+		cfg: cfg, registry: registry, profiles: profiles, throttle: throttle, sessions: sessions, admits: admits, sink: sink, states: states, log: log,
 		conns: map[*conn]bool{}, refused: map[string]uint64{}, stop: make(chan struct{}),
 		upgrader: websocket.Upgrader{
 			HandshakeTimeout: cfg.HandshakeTimeout,
@@ -96,12 +97,13 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no == nil {
 		protocol, dialect, no = chooseSubprotocol(offered(r))
 	}
-	if no == nil {
-		no = c.checkOpen(w)
-	}
 	if no != nil {
 		c.refuse(r, no)
 		no.write(w)
+		return
+	}
+	if later := c.admits.Admit(r.Context(), device.ID, c.isOnline(device.ID)); later != nil {
+		c.postpone(w, r, device.ID, later)
 		return
 	}
 	if c.refuseHurried(w, r, device.ID) { // last: what is refused otherwise opens nothing
@@ -157,17 +159,6 @@ func (c *Connector) Refused() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.refused)
-}
-
-// checkOpen refuses who comes while the hub stops, and says when to come back.
-func (c *Connector) checkOpen(w http.ResponseWriter) *refusal {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.stopping {
-		return nil
-	}
-	w.Header().Set("Retry-After", strconv.Itoa(int(restartDelay().Seconds())))
-	return &refusal{http.StatusServiceUnavailable, wire.ReasonStopping, "the hub stops or restarts"}
 }
 
 // checkUpgrade refuses what is no WebSocket handshake of version 13 (RFC 6455 section 4.2, 4.4).
@@ -239,6 +230,10 @@ func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *
 	}
 	c.running.Add(1)
 	c.mu.Unlock()
+	if later := c.admits.Enter(c.isOnline(device)); later != nil {
+		c.turnAway(n, remote, later)
+		return
+	}
 	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
 	c.add(n)
 	if err := c.registry.Current(device, proof); err != nil { // a change before Attach found no session to end
@@ -267,6 +262,7 @@ func (c *Connector) remove(n *conn) {
 	c.mu.Lock()
 	delete(c.conns, n)
 	c.mu.Unlock()
+	c.admits.Exit()
 	c.running.Done()
 }
 
@@ -293,6 +289,7 @@ func (c *Connector) Stop(ctx context.Context) error {
 	if again {
 		return nil
 	}
+	c.admits.Stop()
 	close(c.stop)
 	for _, n := range c.snapshot(nil) {
 		n.sayRestart()

@@ -31,6 +31,7 @@ type hub struct {
 	sessions  *devices.Sessions
 	guard     *devices.Guard
 	connector *devices.Connector
+	admission *devices.Admission
 	throttle  *devices.Throttle
 	sink      *sink
 	answers   *answers
@@ -58,6 +59,17 @@ func newHub(t testing.TB) *hub {
 // newHubOf is newHub with what is done about clones.
 func newHubOf(t testing.TB, clones devices.Clones) *hub {
 	t.Helper()
+	return newWholeHub(t, clones, 1000, 1000)
+}
+
+// newBoundedHub lets so many devices in a second, and has room for so many.
+func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
+	t.Helper()
+	return newWholeHub(t, devices.Clones{}, rate, connections)
+}
+
+func newWholeHub(t testing.TB, clones devices.Clones, rate float64, connections int) *hub {
+	t.Helper()
 	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
@@ -68,12 +80,13 @@ func newHubOf(t testing.TB, clones devices.Clones) *hub {
 		h.create(id)
 	}
 	h.sessions = devices.NewSessions(clones, log)
+	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: rate, Connections: connections})
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.throttle = devices.NewThrottle(h.sessions, nil, log)
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
-	}, h.registry, h.profiles(), h.throttle, h.sessions, h.sink, h.states, log)
+	}, h.registry, h.profiles(), h.throttle, h.sessions, h.admission, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)

@@ -360,8 +360,11 @@ func (o *outbox) answerClose(code int) {
 
 // closeCause is the end of a session that the hub closed.
 func closeCause(code int, reason string) string {
-	if code == wire.CloseRestart {
+	switch code {
+	case wire.CloseRestart:
 		return "the hub stopped"
+	case wire.CloseOverloaded:
+		return "the hub takes no more connections"
 	}
 	return reason
 }

@@ -95,7 +95,7 @@ func (n *conn) notTaken(id []byte, err error) {
 		n.refuse(id, unusable)
 	case id != nil:
 		n.out.frame(func(dst []byte) []byte {
-			return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: restartDelay()})
+			return wire.AppendError(dst, id, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonStopping, Message: err.Error(), RetryAfter: firstReturn})
 		})
 	}
 }

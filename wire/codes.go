@@ -56,6 +56,8 @@ const (
 	ReasonHubBusy        = "hub_busy"     // a notice only: nothing is acked for another reason
 	ReasonJournalOK      = "journal_ok"   // a notice only: acks go on
 	ReasonTelemetryFlood = "too_many_bad_frames"
+	ReasonHerd           = "too_many_at_once"     // a connection is let in later: devices come faster than the hub takes them
+	ReasonFull           = "too_many_connections" // a connection is not let in: as many as may be are there
 )
 
 // Close codes of the WebSocket connection: RFC 6455 section 7.4.1, its registry (1012, 1013), and ours from 4001.

@@ -115,6 +115,8 @@ func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.write_timeout", c.Devices.WriteTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.handshake_timeout", c.Devices.HandshakeTimeout, 100*time.Millisecond, 10*time.Minute)
 	within(faults, "devices.max_handshakes", c.Devices.MaxHandshakes, 0, 100_000)
+	within(faults, "devices.connect_rate", c.Devices.ConnectRate, 0, 1_000_000)
+	within(faults, "devices.max_connections", c.Devices.MaxConnections, 0, 10_000_000)
 	c.Devices.Clones.validate(faults)
 }
 

@@ -10,15 +10,25 @@ import (
 	"time"
 )
 
-// handshakes bounds how many TLS handshakes are computed at the same time. When thousands of devices come back at once,
-// handshakes that share the processors evenly all end late, and all of them time out; in line, the first are through
-// while the last still wait.
+// handshakes bounds how many TLS handshakes are computed at the same time, on all ports together. When thousands of
+// devices come back at once, handshakes that share the processors evenly all end late, and all of them time out; in line,
+// the first are through while the last still wait.
 //
 // A turn begins when the client's hello has come and ends when the hub waits for the client's answer to its own: it is
 // held for computing only, so that a client that says nothing, or nothing more, keeps nobody waiting.
+//
+// When the line is so long that a newcomer's turn would come too late, the newcomer is let go at once: it can come again
+// sooner, and those in line are not served when nobody waits for them any more.
 type handshakes struct {
 	turns chan struct{} // has an element for each handshake that has a turn; those that wait to send are served in order
-	wait  time.Duration // from accept to the turn
+	wait  time.Duration // the longest for a turn
+
+	mu       sync.Mutex
+	length   int           // of the line
+	lastWait time.Duration // of the handshake that left the line last
+	begun    uint64
+	shed     uint64        // had no turn in time, or would have had none
+	waits    time.Duration // of all that began
 }
 
 // newHandshakes bounds them to most at once; 0: twice the number of processors.
@@ -26,88 +36,83 @@ func newHandshakes(most int, wait time.Duration) *handshakes {
 	return &handshakes{turns: make(chan struct{}, cmp.Or(most, 2*runtime.GOMAXPROCS(0))), wait: wait}
 }
 
-// config is c for connections of the listener that listener returns.
+// config is c for connections of a sockets' listener.
 func (h *handshakes) config(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.GetConfigForClient = h.admit
 	return c
 }
 
-func (h *handshakes) listener(l net.Listener) net.Listener { return handshakeListener{l, h} }
+// Errors of a handshake that is given up. Its client gets TLS's alert internal_error, as there is none for this.
+var (
+	errNoTurn   = errors.New("too many handshakes: there was no turn in time")
+	errLongLine = errors.New("too many handshakes: there would be no turn in time")
+)
 
 // admit is called within each handshake, after the client's hello was read and before the costly part.
 func (h *handshakes) admit(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	conn, ok := hello.Conn.(*handshakeConn)
+	conn, ok := hello.Conn.(*socket)
 	if !ok {
 		return nil, errors.New("a handshake on a connection of another listener")
 	}
-	timer := time.NewTimer(time.Until(conn.accepted.Add(h.wait)))
+	if !h.enter() {
+		return nil, errLongLine
+	}
+	conn.waits()
+	since := time.Now()
+	timer := time.NewTimer(h.wait)
 	defer timer.Stop()
+	var err error
 	select {
 	case h.turns <- struct{}{}:
-		return nil, conn.begin()
+		if !conn.begin(h.turns) {
+			err = net.ErrClosed
+		}
 	case <-timer.C:
-		return nil, errors.New("too many handshakes: there was no turn in time")
+		err = errNoTurn
 	case <-hello.Context().Done():
-		return nil, hello.Context().Err()
+		err = hello.Context().Err()
+	}
+	h.leave(time.Since(since), err)
+	return nil, err
+}
+
+// enter lets a handshake into the line.
+func (h *handshakes) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.length > 0 && h.lastWait > h.wait*3/4 {
+		h.shed++
+		return false
+	}
+	h.length++
+	return true
+}
+
+// leave notes that a handshake left the line, with its turn unless there is an error.
+func (h *handshakes) leave(waited time.Duration, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.length--
+	h.lastWait = waited
+	switch {
+	case err == nil:
+		h.begun++
+		h.waits += waited
+	case errors.Is(err, errNoTurn):
+		h.shed++
 	}
 }
 
-// handshakeListener accepts connections that give their turns back.
-type handshakeListener struct {
-	net.Listener
-	handshakes *handshakes
+// handshakeStats is what handshakes have come to.
+type handshakeStats struct {
+	Line        int
+	Begun, Shed uint64
+	Waits       time.Duration
 }
 
-// Accept implements net.Listener.
-func (l handshakeListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &handshakeConn{Conn: conn, turns: l.handshakes.turns, accepted: time.Now()}, nil
-}
-
-// handshakeConn is the connection below TLS.
-type handshakeConn struct {
-	net.Conn
-	turns    chan struct{}
-	accepted time.Time
-
-	mu     sync.Mutex
-	turn   bool // it has one
-	closed bool
-}
-
-// begin keeps the turn that was got, unless the connection is gone.
-func (c *handshakeConn) begin() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		<-c.turns
-		return net.ErrClosed
-	}
-	c.turn = true
-	return nil
-}
-
-func (c *handshakeConn) end(closed bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.turn {
-		<-c.turns
-	}
-	c.turn, c.closed = false, c.closed || closed
-}
-
-// Read implements net.Conn. Whoever reads has computed what was to be computed.
-func (c *handshakeConn) Read(b []byte) (int, error) {
-	c.end(false)
-	return c.Conn.Read(b)
-}
-
-// Close implements net.Conn.
-func (c *handshakeConn) Close() error {
-	c.end(true)
-	return c.Conn.Close()
+func (h *handshakes) stats() handshakeStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return handshakeStats{Line: h.length, Begun: h.begun, Shed: h.shed, Waits: h.waits}
 }

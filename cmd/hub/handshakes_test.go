@@ -49,7 +49,7 @@ func startGated(t *testing.T, most int, wait time.Duration) *gated {
 		t.Fatal(err)
 	}
 	g.addr = listener.Addr().String()
-	gate := newHandshakes(most, wait)
+	gate, sockets := newHandshakes(most, wait), newSockets(100)
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }),
 		TLSConfig:         gate.config(config),
@@ -57,7 +57,7 @@ func startGated(t *testing.T, most int, wait time.Duration) *gated {
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(gate.listener(listener), "", "") }()
+	go func() { served <- server.ServeTLS(sockets.listener(listener), "", "") }()
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-served

@@ -64,25 +64,25 @@ func (h *hub) handler() http.Handler {
 func (h *hub) serve() {
 	handler := h.handler()
 	server := h.server(handler)
-	gate := newHandshakes(h.cfg.Devices.MaxHandshakes, h.cfg.Devices.HandshakeTimeout)
-	server.TLSConfig = gate.config(h.certs.ServerTLS())
-	h.run("https", server, func() error { return server.ServeTLS(gate.listener(h.listener), "", "") })
+	server.TLSConfig = h.handshakes.config(h.certs.ServerTLS())
+	h.run("https", server, func() error { return server.ServeTLS(h.sockets.listener(h.listener), "", "") })
 	if h.plain != nil {
 		plain := h.server(behindProxy(handler, h.cfg.HTTP.Forwarded))
-		h.run("http", plain, func() error { return plain.Serve(h.plain) })
+		h.run("http", plain, func() error { return plain.Serve(h.sockets.listener(h.plain)) })
 	}
-	// Streams have no end of their own; first of all at the stop, they are told.
+	// Streams have no end of their own; before the server waits for its requests, they are told.
 	h.stop.add("streams", func(context.Context) error {
 		h.api.Close()
 		return nil
 	})
+	h.stop.add("admission", h.stopAdmission)
 }
 
 // server bounds what a client of either port may cost.
 func (h *hub) server(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: handler, ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ConnState: h.sockets.follow,
 		// What net/http logs are failed handshakes of scanners: for debugging only.
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 	}

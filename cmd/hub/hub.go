@@ -57,6 +57,11 @@ type hub struct {
 	rollouts  *rollouts.Service
 	states    *state.Documents
 	enrolment *enrolment.Keys
+
+	sockets    *sockets
+	handshakes *handshakes
+	admission  *devices.Admission
+
 	connector *devices.Connector
 	space     *space
 	broker    *bridge.Broker
@@ -69,7 +74,7 @@ func openHub(ctx context.Context, cfg Config, log *slog.Logger) (*hub, error) {
 	h := &hub{cfg: cfg, log: log, failed: make(chan error, 4), reg: prometheus.NewRegistry()}
 	h.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, open := range []func(context.Context) error{
-		h.openFolder, h.listen, h.openBus, h.openActs, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openDevices, h.openBridge, h.openRollouts, h.openSpace, h.openAPI,
+		h.openFolder, h.listen, h.openBus, h.openActs, h.openAuth, h.openStore, h.openRegistry, h.openIngest, h.openAdmission, h.openDevices, h.openBridge, h.openRollouts, h.openSpace, h.openAPI,
 	} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, h.stop.run(stopBudget, log))
@@ -217,7 +222,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
 		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
-	}, h.registry, h.profiles, h.throttle, h.sessions, h.ingest, h.states, h.log)
+	}, h.registry, h.profiles, h.throttle, h.sessions, h.admission, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
 }
@@ -248,10 +253,13 @@ func (c CommandsConfig) ledger() commands.Config {
 }
 
 func (h *hub) openBridge(context.Context) error {
-	joined := bridge.Hub{Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log}
+	joined := bridge.Hub{
+		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log,
+		Admission: h.admission, Listener: h.sockets.listener,
+	}
 	m := h.cfg.MQTT
 	if m.Listen != "" || m.PlainListen != "" {
-		broker, err := bridge.OpenBroker(h.cfg.broker(), h.certs.ServerTLS(), joined)
+		broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.certs.ServerTLS()), joined)
 		if err != nil {
 			return err
 		}
@@ -284,6 +292,7 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
+	h.reg.MustRegister(&admissionMetrics{admission: h.admission, sockets: h.sockets, handshakes: h.handshakes})
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
