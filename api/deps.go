@@ -48,6 +48,7 @@ type Sessions interface {
 	LearnUnits(device string, units []wire.Unit)
 	Units(device string) map[string]string // by field, as the device said
 	Unfreeze(device, by string) bool       // false: it was not frozen
+	Probe(ctx context.Context, device string) (devices.Probed, error)
 	Recorder
 }
 

@@ -37,6 +37,7 @@ type Device struct {
 	Version        uint64            `json:"version,omitempty" doc:"Of the last change of its connection; those of the live stream's presence compare with it"`
 	Boot           string            `json:"boot,omitempty" doc:"The first that its connection named"`
 	Frozen         *devices.Freeze   `json:"frozen,omitempty" doc:"Several devices used its identity and displaced each other: nobody is let in by it, until its time is over or POST {id}/unfreeze"`
+	Unresponsive   time.Time         `json:"unresponsive_since,omitzero" doc:"It shows signs of life, but its program has said nothing since then and did not answer hub.probe in time; any frame ends that"`
 	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
@@ -54,7 +55,7 @@ func (s *Server) view(d devices.Device) Device {
 	if d.Enrolled != nil { // what it said then, until a session knows better
 		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)
 	}
-	v.Version, v.Boot, v.Frozen = p.Version, p.Boot, p.Frozen
+	s.viewLife(&v, p)
 	if !p.ClockAt.IsZero() {
 		v.ClockOffsetMs = &p.ClockOffsetMs
 	}

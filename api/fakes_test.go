@@ -69,7 +69,10 @@ type fakeHub struct {
 	commands  *fakeFeed[commands.Command]
 	rollouts  *fakeFeed[rollouts.Rollout]
 
-	within     []string // of the rollout
+	within   []string // of the rollout
+	probed   devices.Probed
+	probeErr error
+
 	asked      []rollouts.Request
 	rolloutErr error
 
@@ -276,6 +279,15 @@ func (f fakeSessions) Units(string) map[string]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.units
+}
+
+func (f fakeSessions) Probe(_ context.Context, device string) (devices.Probed, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.presence[device].Online {
+		return devices.Probed{}, devices.ErrOffline
+	}
+	return f.probed, f.probeErr
 }
 
 func (f fakeSessions) Unfreeze(device, _ string) bool {

@@ -2,9 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"telemetryhub/devices"
 )
 
 // registerLife adds what an operator does about a device's connection.
@@ -14,6 +18,57 @@ func (s *Server) registerLife() {
 		Description: "A device is frozen when several used its identity and displaced each other (devices.clones of the configuration). Its connections were closed with 4004; new ones are refused with 429 or 403, reason frozen. " +
 			"Give the right one a new token first, or they begin again. 409 if it is not frozen.",
 	}, s.unfreezeDevice)
+	register(s, operator, huma.Operation{
+		OperationID: "probe-device", Method: http.MethodPost, Path: "/api/v1/devices/{id}/probe", Tags: []string{"devices"}, Summary: "Ask a device whether its program lives",
+		Description: "Sends hub.probe and waits for the outcome: answered (by any frame), unresponsive (signs of life, and no frame in time; the device is marked until it says something), silent (neither), gone (disconnected). " +
+			"409 device_offline, or not_probed where the connection does not take it now, such as by MQTT without a subscription to commands.",
+	}, s.probeDevice)
+}
+
+// viewLife adds what is known of the device's connection beside whether it has one.
+func (s *Server) viewLife(v *Device, p devices.Presence) {
+	v.Version, v.Boot, v.Frozen, v.Unresponsive = p.Version, p.Boot, p.Frozen, unresponsiveSince(p)
+}
+
+// answerTime is what the answer may take after a probe that had all the time there is.
+const answerTime = 10 * time.Second
+
+func unresponsiveSince(p devices.Presence) time.Time {
+	if p.Unresponsive == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(p.Unresponsive).UTC()
+}
+
+type probeOutput struct {
+	Body struct {
+		Device  string  `json:"device"`
+		Outcome string  `json:"outcome" enum:"answered,unresponsive,silent,gone"`
+		TookMs  float64 `json:"took_ms"`
+	}
+}
+
+func (s *Server) probeDevice(ctx context.Context, in *DevicePath) (*probeOutput, error) {
+	d, err := s.find(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	_ = exchangeOf(ctx).control().SetWriteDeadline(time.Now().Add(maxWait + answerTime)) // not every writer has deadlines
+	probed, err := s.deps.Sessions.Probe(ctx, d.ID)
+	switch {
+	case errors.Is(err, devices.ErrOffline):
+		return nil, newProblem(http.StatusConflict, "device_offline", "%v", err)
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, newProblem(http.StatusConflict, "not_probed", "the probe was not sent: %v", err)
+	}
+	note(ctx, "outcome", probed.Outcome)
+	out := &probeOutput{}
+	out.Body.Device, out.Body.Outcome, out.Body.TookMs = d.ID, probed.Outcome, float64(probed.Took.Microseconds())/1000
+	return out, nil
 }
 
 func (s *Server) unfreezeDevice(ctx context.Context, in *DevicePath) (*deviceOutput, error) {

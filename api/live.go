@@ -53,7 +53,8 @@ type LivePresence struct {
 	Cause     string    `json:"cause,omitempty"`
 	Version   uint64    `json:"version" doc:"Grows with each change of any device, over restarts of the hub too; the device's own version says the last. One that is lower than what was seen is out of date"`
 
-	Frozen *devices.Freeze `json:"frozen,omitempty" doc:"As in the device"`
+	Frozen       *devices.Freeze `json:"frozen,omitempty" doc:"As in the device"`
+	Unresponsive time.Time       `json:"unresponsive_since,omitzero" doc:"As in the device"`
 }
 
 type liveInput struct {
@@ -282,7 +283,7 @@ func missedBy[T any](f Feed[T]) uint64 {
 }
 
 func presenceEvent(p devices.PresenceChange) LivePresence {
-	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: p.At, Cause: p.Cause, Version: p.Version, Frozen: p.Frozen}
+	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: p.At, Cause: p.Cause, Version: p.Version, Frozen: p.Frozen, Unresponsive: unresponsiveSince(p.Presence)}
 }
 
 // writeLive writes what the queue holds, as much as there is with one flush, until the client takes no more.

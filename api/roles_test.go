@@ -126,7 +126,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 		"list-acts": "admin", "list-enrolment-keys": "admin", "get-enrolment-key": "admin", "enrol": "enrolment key",
 		"list-operators": "admin", "get-operator": "admin",
 		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "change-state": "operator",
-		"unfreeze-device": "operator", "send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
+		"unfreeze-device": "operator", "probe-device": "operator", "send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}
 	for _, op := range b.operations() {

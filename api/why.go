@@ -61,6 +61,9 @@ const clockOff = 5 * time.Second
 // diagnose says in plain words how the device is, what is wrong now and what to do about it.
 func diagnose(v Device, w *Why, now time.Time) []string {
 	lines := []string{presenceLine(v), readingLine(w.LastReading, now)}
+	if !v.Unresponsive.IsZero() {
+		lines = append(lines, fmt.Sprintf("Its program has said nothing since %s and did not answer hub.probe, though it shows signs of life: restart it.", shown(v.Unresponsive)))
+	}
 	if v.Frozen != nil {
 		lines = append(lines, frozenLine(v.ID, v.Frozen))
 	}

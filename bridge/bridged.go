@@ -53,7 +53,7 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 	}
 	b.mu.Unlock()
 	if ok {
-		d.session.Touch()
+		d.session.Heard()
 		if d.isOwed() {
 			d.greet()
 		}
@@ -122,6 +122,12 @@ func (d *bridgedDevice) Send(cmd wire.Command) error {
 
 // Cancel implements devices.Link.
 func (d *bridgedDevice) Cancel(id string) error { return d.publish(wire.AppendCancel(nil, id), false) }
+
+// Probe implements devices.Prober.
+func (d *bridgedDevice) Probe() error { return d.publish(wire.AppendProbe(nil), false) }
+
+// Speaks implements devices.Prober: the hub cannot know who has subscribed at the broker.
+func (d *bridgedDevice) Speaks(time.Duration) bool { return false }
 
 func (d *bridgedDevice) publish(payload []byte, atLeastOnce bool) error {
 	l := d.owner.line

@@ -291,6 +291,9 @@ func (b *Broker) acknowledged(c *client, packetID uint16) { c.link.acknowledged(
 // published implements rules.
 func (b *Broker) published(c *client, m message) error {
 	b.metrics.received.Inc()
+	if c.session != nil {
+		c.session.Heard()
+	}
 	err := b.take(c, m)
 	b.count(c, m)
 	if r, ok := errors.AsType[*refusal](err); ok {

@@ -92,7 +92,7 @@ func newHub(t *testing.T) *hub {
 
 func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 	h := &hub{t: t, registry: registry, journal: newJournal(), answers: newAnswers(), metrics: prometheus.NewRegistry(), states: newStates(), profile: sameProfile{map[string]devices.Limits{}}}
-	h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+	h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
 	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 	h.sessions.Bind(h.answers)
 	t.Cleanup(h.journal.stop)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"telemetryhub/devices"
 	"telemetryhub/wire"
@@ -105,6 +106,21 @@ func (l *link) Cancel(id string) error {
 	l.add(out)
 	return nil
 }
+
+// Probe implements devices.Prober. Only a message of the device's answers it: its pings are its client library's.
+func (l *link) Probe() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out, _, err := l.prepare(wire.AppendProbe(nil))
+	if err != nil {
+		return fmt.Errorf("send by mqtt: %w", err)
+	}
+	l.add(out)
+	return nil
+}
+
+// Speaks implements devices.Prober.
+func (l *link) Speaks(time.Duration) bool { return l.subscribed() }
 
 // prepare makes a message for the command's topic, and returns the QoS that the device subscribed with. An error of type
 // *wire.Error says that the device never takes it. It needs mu.

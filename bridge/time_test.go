@@ -35,7 +35,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry(), profile: sameProfile{map[string]devices.Limits{}}}
-		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+		h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
 		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
@@ -109,7 +109,7 @@ func TestBrokerTrustsWhoeverProvedTheDeviceBefore(t *testing.T) {
 func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers()}
-		h.sessions = devices.NewSessions(devices.Clones{}, testLog(t))
+		h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
 		h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()

@@ -166,7 +166,7 @@ func (c *contest) shown() (sides []Side) {
 // contend notes that n took old's place, or that of one which its transport has just ended for it. It returns what is to
 // be done where this is a clone, nil otherwise. It needs mu.
 func (s *Sessions) contend(old, n *Session) *Freeze {
-	if s.clones.Count == 0 || old != nil && old.bridged() {
+	if s.life.Clones.Count == 0 || old != nil && old.bridged() {
 		return nil
 	}
 	c := s.contests[n.Device]
@@ -183,7 +183,7 @@ func (s *Sessions) contend(old, n *Session) *Freeze {
 
 // yield notes that n's transport ends it for a newer connection, before that one is attached. It needs mu.
 func (s *Sessions) yield(n *Session) {
-	if s.clones.Count == 0 {
+	if s.life.Clones.Count == 0 {
 		return
 	}
 	c := s.contests[n.Device]
@@ -201,17 +201,17 @@ func (s *Sessions) yield(n *Session) {
 // mu.
 func (s *Sessions) judge(device string, now time.Time) *Freeze {
 	c := s.contests[device]
-	c.forget(now.Add(-s.clones.Window))
+	c.forget(now.Add(-s.life.Clones.Window))
 	count := c.count()
-	if count < s.clones.Count {
+	if count < s.life.Clones.Count {
 		return nil
 	}
 	f := &Freeze{Since: now, Count: count, Sides: c.shown()}
 	delete(s.contests, device)
 	s.troubles.Clones++
-	if s.clones.Policy == ClonesFreeze {
-		if s.clones.Freeze > 0 {
-			f.Until = now.Add(s.clones.Freeze)
+	if s.life.Clones.Policy == ClonesFreeze {
+		if s.life.Clones.Freeze > 0 {
+			f.Until = now.Add(s.life.Clones.Freeze)
 		}
 		s.frozen[device] = f
 	}
@@ -221,12 +221,12 @@ func (s *Sessions) judge(device string, now time.Time) *Freeze {
 // tellClones says what was found, and ends n where the identity is frozen.
 func (s *Sessions) tellClones(n *Session, f *Freeze) {
 	what := f.Describe()
-	if s.clones.Policy != ClonesFreeze {
+	if s.life.Clones.Policy != ClonesFreeze {
 		s.Note(n.Device, Event{Kind: EventClone, Reason: "contested", Message: what, Remote: n.Remote})
 		s.log.Warn("several devices use one identity", "device", n.Device, "what", what)
 		return
 	}
-	s.Note(n.Device, Event{Kind: EventClone, Reason: ReasonFrozen, Message: what, Remote: n.Remote, Status: wire.CloseFrozen, RetryAfter: s.clones.Freeze.Milliseconds()})
+	s.Note(n.Device, Event{Kind: EventClone, Reason: ReasonFrozen, Message: what, Remote: n.Remote, Status: wire.CloseFrozen, RetryAfter: s.life.Clones.Freeze.Milliseconds()})
 	s.log.Warn("device frozen: several use its identity", "device", n.Device, "until", f.Until, "what", what)
 	n.end(wire.CloseFrozen, f.Cause())
 }
@@ -246,7 +246,7 @@ func (s *Session) NoteBoot(boot string) {
 			found = s.sessions.judge(s.Device, time.Now())
 		}
 	}
-	if found != nil && s.sessions.clones.Policy == ClonesFreeze {
+	if found != nil && s.sessions.life.Clones.Policy == ClonesFreeze {
 		s.sessions.change(s.Device, s.presence())
 	}
 	s.sessions.mu.Unlock()
@@ -302,6 +302,16 @@ func (s *Sessions) unfreeze(device string) bool {
 	return true
 }
 
+// look does what is due at that time. The sweeper calls it once in sweepEvery.
+func (s *Sessions) look(now time.Time) {
+	s.thaw(now)
+	s.judgeProbes(now)
+	if now.Sub(s.lastProbes) >= probesEvery {
+		s.lastProbes = now
+		s.sendProbes(now)
+	}
+}
+
 // thaw ends what is over: freezes, and contests in which nothing happens any more.
 func (s *Sessions) thaw(now time.Time) {
 	var over []string
@@ -313,7 +323,7 @@ func (s *Sessions) thaw(now time.Time) {
 		}
 	}
 	for device, c := range s.contests {
-		if now.Sub(c.newest()) > max(s.clones.Window, yieldedWithin) {
+		if now.Sub(c.newest()) > max(s.life.Clones.Window, yieldedWithin) {
 			delete(s.contests, device)
 		}
 	}
@@ -326,8 +336,11 @@ func (s *Sessions) thaw(now time.Time) {
 
 // Troubles counts what is wrong with connections.
 type Troubles struct {
-	Frozen int    // identities that are frozen
-	Clones uint64 // times that several devices were found to use one identity
+	Frozen           int    // identities that are frozen
+	Clones           uint64 // times that several devices were found to use one identity
+	Unresponsive     int    // devices that are
+	ProbesAnswered   uint64
+	ProbesUnanswered uint64
 }
 
 // Troubles returns the counts of this moment.
@@ -336,5 +349,10 @@ func (s *Sessions) Troubles() Troubles {
 	defer s.mu.RUnlock()
 	t := s.troubles
 	t.Frozen = len(s.frozen)
+	for _, p := range s.probes {
+		if !p.since.IsZero() {
+			t.Unresponsive++
+		}
+	}
 	return t
 }

@@ -19,7 +19,7 @@ func freezing() devices.Clones {
 }
 
 func sessionsWith(c devices.Clones) *devices.Sessions {
-	s := devices.NewSessions(c, slog.New(slog.DiscardHandler))
+	s := devices.NewSessions(devices.Life{Clones: c}, slog.New(slog.DiscardHandler))
 	s.Bind(&answers{})
 	return s
 }
@@ -167,7 +167,7 @@ func TestNewestIsOnlyTold(t *testing.T) {
 
 // frozenHub is a hub on whose device d1 two boots have just fought, over real connections.
 func frozenHub(t *testing.T, c devices.Clones) *hub {
-	h := newHubOf(t, c)
+	h := newHubOf(t, devices.Life{Clones: c})
 	for i := range 5 {
 		d := h.dial("d1")
 		if i == 4 { // that of the hello that is too much has no answer any more
@@ -247,7 +247,7 @@ func TestAnOperatorEndsAFreeze(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := freezing()
 		c.Freeze = 0
-		h := newHubOf(t, c)
+		h := newHubOf(t, devices.Life{Clones: c})
 		for range 3 {
 			for _, remote := range []string{"A:1", "B:1"} {
 				comes(h.sessions, remote, "", "wss")
@@ -327,7 +327,7 @@ func TestAFreezeSurvivesARestart(t *testing.T) {
 // Nothing is kept of devices that were displaced once.
 func TestAContestIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHubOf(t, freezing())
+		h := newHubOf(t, devices.Life{Clones: freezing()})
 		for i := range 100 {
 			for range 2 {
 				h.sessions.Attach(devices.Attachment{Device: fmt.Sprint("x", i), Transport: "wss", Remote: "A:1", Link: &link{}})

@@ -39,6 +39,7 @@ type conn struct {
 	pingAfter float64 // share of the keepalive after which silence is met with a ping
 
 	keepalive atomic.Int64 // ns, as agreed
+	speaks    atomic.Bool  // it has said hello, or answered something
 	paused    atomic.Bool  // the reader waits for us, not for the device
 
 	out  outbox
@@ -114,7 +115,7 @@ func (n *conn) readFrame(kind int, r io.Reader) (size int64, err error) {
 	if size, err = n.fill(s, r, most); err != nil {
 		return 0, err
 	}
-	n.session.Touch()
+	n.session.Heard()
 	if n.out.over() {
 		return size, nil // after our close frame nothing counts (RFC 6455 section 5.5.1): it would not be acked
 	}

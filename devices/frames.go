@@ -28,6 +28,7 @@ func (n *conn) handle(s *scratch) {
 			n.take(s, nil)
 		}
 	case wire.KindAnswer:
+		n.speaks.Store(true)
 		var a wire.Answer
 		if a, err = f.Answer(); err == nil {
 			n.session.Answer(a)
@@ -75,6 +76,7 @@ func (n *conn) hello(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
+	n.speaks.Store(true)
 	n.session.Describe(h.Firmware, h.Model)
 	n.session.Announce(h.Methods)
 	if h.Time != 0 {

@@ -29,7 +29,7 @@ func (c *Connector) sweep() {
 		case <-c.stop:
 			return
 		case now := <-tick.C:
-			c.sessions.thaw(now)
+			c.sessions.look(now)
 			all = c.snapshot(all[:0])
 			for _, n := range all {
 				n.look(now)

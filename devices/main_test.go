@@ -53,22 +53,22 @@ func common() devices.Profile {
 // newHub starts a hub that knows the devices d1, d2 and d3.
 func newHub(t testing.TB) *hub {
 	t.Helper()
-	return newHubOf(t, devices.Clones{})
+	return newHubOf(t, devices.Life{})
 }
 
-// newHubOf is newHub with what is done about clones.
-func newHubOf(t testing.TB, clones devices.Clones) *hub {
+// newHubOf is newHub with what is done about clones and probes.
+func newHubOf(t testing.TB, life devices.Life) *hub {
 	t.Helper()
-	return newWholeHub(t, clones, 1000, 1000)
+	return newWholeHub(t, life, 1000, 1000)
 }
 
 // newBoundedHub lets so many devices in a second, and has room for so many.
 func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
 	t.Helper()
-	return newWholeHub(t, devices.Clones{}, rate, connections)
+	return newWholeHub(t, devices.Life{}, rate, connections)
 }
 
-func newWholeHub(t testing.TB, clones devices.Clones, rate float64, connections int) *hub {
+func newWholeHub(t testing.TB, life devices.Life, rate float64, connections int) *hub {
 	t.Helper()
 	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -79,7 +79,7 @@ func newWholeHub(t testing.TB, clones devices.Clones, rate float64, connections 
 	for _, id := range []string{"d1", "d2", "d3"} {
 		h.create(id)
 	}
-	h.sessions = devices.NewSessions(clones, log)
+	h.sessions = devices.NewSessions(life, log)
 	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: rate, Connections: connections})
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)

@@ -26,6 +26,7 @@ type Presence struct {
 	Version        uint64    `json:"version,omitempty"` // of the device's last change; larger than those before it, over restarts too
 	Boot           string    `json:"boot,omitempty"`
 	Frozen         *Freeze   `json:"frozen,omitempty"`
+	Unresponsive   int64     `json:"-"` // Unix ms since when its program says nothing, and did not answer a probe; 0: it is not
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
 	Methods        []string  `json:"methods,omitempty"` // announced in hello; not changed once given out
@@ -57,7 +58,13 @@ func (s *Sessions) present(device string) Presence {
 
 // presence needs sessions.mu.
 func (s *Session) presence() Presence {
+	unresponsive := int64(0)
+	if since := s.unresponsiveSince(); !since.IsZero() {
+		unresponsive = since.UnixMilli()
+	}
 	return Presence{
+		Unresponsive: unresponsive,
+
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
 		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
 		Session: s.id, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,

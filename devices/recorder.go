@@ -37,6 +37,7 @@ const (
 	EventNotice     = "notice"     // another hub.notice
 	EventSlowCommit = "slow_commit"
 	EventCommand    = "command" // one that ended otherwise than done
+	EventProbe      = "probe"   // unresponsive: signs of life and no answer; responsive again
 	EventClone      = "clone"   // several devices use the identity: frozen, contested, unfrozen
 )
 

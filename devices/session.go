@@ -45,6 +45,8 @@ type Session struct {
 	connected time.Time
 	before    Presence     // of the device's last session before this one
 	seen      atomic.Int64 // last sign of life, Unix ms
+	heard     atomic.Int64 // last frame of its program, Unix ms; its beginning before the first
+	probed    atomic.Bool  // a probe waits for such a frame
 	saved     int64        // seen as it was last written; guarded by sessions.mu
 	version   uint64       // of its last presence change; guarded by sessions.mu
 
@@ -133,7 +135,11 @@ func (s *Session) tellEnd() {
 }
 
 // Answer passes on the device's answer to a command.
-func (s *Session) Answer(a wire.Answer) { s.sessions.answers.Answered(s.Device, s.id, a) }
+func (s *Session) Answer(a wire.Answer) {
+	if a.ID != wire.ProbeID { // that it came was all
+		s.sessions.answers.Answered(s.Device, s.id, a)
+	}
+}
 
 // Pending returns how many commands wait for the device.
 func (s *Session) Pending() int { return s.sessions.answers.Pending(s.Device) }

@@ -24,7 +24,7 @@ type Answers interface {
 // Sessions is who is connected: at most one session a device, the newest.
 type Sessions struct {
 	answers Answers
-	clones  Clones
+	life    Life
 	log     *slog.Logger
 
 	recorder recorder
@@ -39,16 +39,25 @@ type Sessions struct {
 	feeds    feed.Feeds[PresenceChange]
 	contests map[string]*contest
 	frozen   map[string]*Freeze // one that is there is not changed
+	probes   map[string]*probe  // that were not answered yet
 	troubles Troubles
+
+	lastProbes time.Time // when devices to be probed were looked for; owned by the sweeper
+}
+
+// Life is what an operator can set of how connections live.
+type Life struct {
+	Clones Clones
+	Probes Probes
 }
 
 // NewSessions returns an empty Sessions. Bind must be called before the first Attach.
-func NewSessions(clones Clones, log *slog.Logger) *Sessions {
+func NewSessions(life Life, log *slog.Logger) *Sessions {
 	first := uint64(time.Now().UnixMilli()) * 1000 // larger than every number of an earlier run, and far below 2^53
 	return &Sessions{
-		clones: clones, log: log, lastID: first, version: first,
+		life: life, log: log, lastID: first, version: first,
 		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{},
-		contests: map[string]*contest{}, frozen: map[string]*Freeze{},
+		contests: map[string]*contest{}, frozen: map[string]*Freeze{}, probes: map[string]*probe{},
 	}
 }
 
@@ -73,6 +82,7 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	now := time.Now()
 	n := &Session{Attachment: a, sessions: s, connected: now}
 	n.seen.Store(now.UnixMilli())
+	n.heard.Store(now.UnixMilli())
 	s.mu.Lock()
 	old, frozen := s.byDevice[a.Device], s.frozen[a.Device]
 	if yields && (old != nil || frozen.lasts(now)) {
@@ -91,6 +101,9 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 		n.before.DisconnectedAt, n.before.Cause, n.before.Clock, n.before.Methods = now, CauseReplaced, old.clock, old.methods
 	}
 	n.clock, n.methods = n.before.Clock, n.before.Methods
+	if old != nil {
+		s.dropProbe(old, ProbeGone)
+	}
 	s.byDevice[a.Device] = n
 	clones := s.contend(old, n)
 	s.change(a.Device, n.presence())
@@ -101,7 +114,7 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	if old != nil {
 		s.log.Info("device replaced its connection", "device", a.Device, "session", old.id, "duration", now.Sub(old.connected).Round(time.Millisecond))
 		s.Note(a.Device, Event{Kind: EventClose, Reason: "replaced", Message: CauseReplaced + ", from " + a.Remote, Remote: old.Remote, Status: wire.CloseReplaced})
-		if clones != nil && s.clones.Policy == ClonesFreeze {
+		if clones != nil && s.life.Clones.Policy == ClonesFreeze {
 			old.Link.Close(wire.CloseFrozen, clones.Cause())
 		} else {
 			old.Link.Close(wire.CloseReplaced, CauseReplaced)
@@ -120,6 +133,7 @@ func (s *Sessions) detach(n *Session, cause string) {
 		s.mu.Unlock()
 		return
 	}
+	s.dropProbe(n, ProbeGone)
 	delete(s.byDevice, n.Device)
 	if cause == CauseReplaced {
 		s.yield(n)

@@ -49,7 +49,7 @@ func (l *link) Close(code int, reason string) {
 }
 
 func newSessions() (*devices.Sessions, *answers) {
-	s, a := devices.NewSessions(devices.Clones{}, slog.New(slog.DiscardHandler)), &answers{}
+	s, a := devices.NewSessions(devices.Life{}, slog.New(slog.DiscardHandler)), &answers{}
 	s.Bind(a)
 	return s, a
 }

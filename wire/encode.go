@@ -47,6 +47,17 @@ func AppendCancel(dst []byte, id string) []byte {
 	return append(dst, "}}"...)
 }
 
+// MethodProbe is the method of AppendProbe, and ProbeID its id: no command has one like it.
+const (
+	MethodProbe = "hub.probe"
+	ProbeID     = "hub.probe"
+)
+
+// AppendProbe appends the request hub.probe{}: any answer, and any other frame, says that the device's program lives.
+func AppendProbe(dst []byte) []byte {
+	return append(dst, `{"jsonrpc":"2.0","id":"`+ProbeID+`","method":"`+MethodProbe+`","params":{}}`...)
+}
+
 // AppendAck appends hub.ack{boot, seq}: every reading of boot up to seq that reached the hub is durable or was named
 // in a notice. An empty boot is left out.
 func AppendAck(dst []byte, boot string, seq uint64) []byte {

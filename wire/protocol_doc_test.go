@@ -187,6 +187,10 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 			if ours := string(wire.AppendCancel(nil, asked.ID)); text != ours {
 				t.Errorf("line %d: the hub writes %s", line, ours)
 			}
+		case frame.Method == wire.MethodProbe:
+			if ours := string(wire.AppendProbe(nil)); text != ours {
+				t.Errorf("line %d: the hub writes %s", line, ours)
+			}
 		case frame.Method == "hub.state":
 			strictly(frame.Params, &wire.State{})
 		case frame.Method != "" && frame.Attempt == 0:

@@ -47,6 +47,7 @@ type Presence struct {
 	Version        uint64    `json:"version,omitempty"`         // of the last change of its connection
 	Boot           string    `json:"boot,omitempty"`
 	Frozen         *Freeze   `json:"frozen,omitempty"`
+	Unresponsive   time.Time `json:"unresponsive_since,omitzero"` // it shows signs of life, and its program says nothing
 }
 
 // Freeze says that several devices used one identity and displaced each other, and that nobody is let in by it.
@@ -180,6 +181,21 @@ func (c *Client) Unfreeze(ctx context.Context, id string) (Device, error) {
 	var d Device
 	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/unfreeze"}, &d)
 	return d, err
+}
+
+// Probed is what came of a probe.
+type Probed struct {
+	Device  string  `json:"device"`
+	Outcome string  `json:"outcome"` // answered, unresponsive, silent, gone
+	TookMs  float64 `json:"took_ms"`
+}
+
+// Probe asks a device whether its program lives, and waits for the outcome. One that is not connected is a Problem with
+// status 409.
+func (c *Client) Probe(ctx context.Context, id string) (Probed, error) {
+	var p Probed
+	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/probe"}, &p)
+	return p, err
 }
 
 func devicePath(id string) string { return "/api/v1/devices/" + url.PathEscape(id) }

@@ -61,6 +61,8 @@ type LivePresence struct {
 	Cause     string    `json:"cause,omitempty"`
 	Version   uint64    `json:"version,omitempty"`
 	Frozen    *Freeze   `json:"frozen,omitempty"`
+
+	Unresponsive time.Time `json:"unresponsive_since,omitzero"`
 }
 
 // Live reads the live stream until ctx ends, the caller breaks off or the

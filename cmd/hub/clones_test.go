@@ -78,7 +78,8 @@ func TestClonesAreFrozenOnEachTransport(t *testing.T) {
 		if ws, _, err = h.dialFrom("127.0.0.1", token); err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
-		t.Cleanup(func() { _ = ws.Close() })
+		opened := ws
+		t.Cleanup(func() { _ = opened.Close() })
 		if i < 4 {
 			h.untilBy("twin", "wss")
 		}

@@ -47,6 +47,8 @@ type DevicesConfig struct {
 	MaxConnections   int           `yaml:"max_connections"`   // of devices; 0: what the limit of open files leaves
 	Limits           LimitsConfig  `yaml:"limits"`
 	Clones           ClonesConfig  `yaml:"clones"`
+	ProbeAfter       time.Duration `yaml:"probe_after"`   // of silence of the program; 0: never
+	ProbeTimeout     time.Duration `yaml:"probe_timeout"` // then the device is unresponsive
 }
 
 // ClonesConfig says what is done about several devices that use one identity and displace each other.
@@ -205,6 +207,8 @@ func defaultConfig() Config {
 			KeepaliveMin:     10 * time.Second,
 			KeepaliveMax:     15 * time.Minute,
 			Limits:           LimitsConfig{Burst: 10 * time.Second, Connects: 60},
+			ProbeAfter:       10 * time.Minute,
+			ProbeTimeout:     15 * time.Second,
 			Clones:           ClonesConfig{Policy: devices.ClonesFreeze, Count: 4, Window: time.Minute, Freeze: 10 * time.Minute},
 		},
 		Ingest: IngestConfig{

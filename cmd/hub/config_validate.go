@@ -118,6 +118,8 @@ func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.connect_rate", c.Devices.ConnectRate, 0, 1_000_000)
 	within(faults, "devices.max_connections", c.Devices.MaxConnections, 0, 10_000_000)
 	c.Devices.Clones.validate(faults)
+	within(faults, "devices.probe_after", c.Devices.ProbeAfter, 0, maxDuration)
+	within(faults, "devices.probe_timeout", c.Devices.ProbeTimeout, time.Second, time.Hour)
 }
 
 func (c ClonesConfig) validate(faults *faultList) {

@@ -173,7 +173,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
 	h.profiles = h.cfg.profiles(h.registry)
-	h.sessions = devices.NewSessions(h.cfg.Devices.Clones.clones(), h.log) // whose flight recorder ingest tells of readings that it sets aside
+	h.sessions = devices.NewSessions(h.cfg.Devices.life(), h.log) // whose flight recorder ingest tells of readings that it sets aside
 	h.throttle = devices.NewThrottle(h.sessions, h.reg, h.log)
 	h.background("limits", h.throttle.Run)
 	h.importer, err = devices.OpenImporter(ctx, h.registry, h.bus.Batch(backbone.Devices), h.log)
@@ -227,8 +227,12 @@ func (h *hub) openDevices(ctx context.Context) error {
 	return nil
 }
 
-func (c ClonesConfig) clones() devices.Clones {
-	return devices.Clones{Policy: c.Policy, Count: c.Count, Window: c.Window, Freeze: c.Freeze}
+func (c DevicesConfig) life() devices.Life {
+	clones := c.Clones
+	return devices.Life{
+		Clones: devices.Clones{Policy: clones.Policy, Count: clones.Count, Window: clones.Window, Freeze: clones.Freeze},
+		Probes: devices.Probes{After: c.ProbeAfter, Timeout: c.ProbeTimeout},
+	}
 }
 
 func (h *hub) openStates(ctx context.Context) error {

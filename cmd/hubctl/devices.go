@@ -57,6 +57,8 @@ func presence(d client.Device) string {
 	switch {
 	case d.Frozen != nil:
 		return "frozen"
+	case d.Online && !d.Unresponsive.IsZero():
+		return "unresponsive"
 	case d.Online:
 		return "online"
 	case !d.Enabled:
@@ -130,6 +132,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"boot", d.Boot},
 		{"units", pairs(d.Units, func(v string) string { return v })},
 		{"frozen", frozenText(d.Frozen)},
+		{"unresponsive since", moment(d.Unresponsive)},
 	} {
 		if line[1] == "" {
 			continue

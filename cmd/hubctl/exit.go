@@ -37,6 +37,10 @@ of send, and of commands retry and cancel:
     3  the device answered with an error       4  sent, and unknown whether it ran
     5  expired or cancelled                    6  no outcome yet when the waiting ended
 
+of devices probe:
+
+    4  no answer: unresponsive, silent, or gone
+
 of state set:
 
     8  the state has another version than --if-match says; nothing was changed`

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"telemetryhub/api/client"
 )
@@ -21,6 +22,37 @@ func (c *devicesUnfreeze) Run(a *app) error {
 		return a.printJSON(d)
 	}
 	return a.printf("%s is let in again\n", clean(d.ID))
+}
+
+type devicesProbe struct {
+	Device string `arg:"" help:"Its id."`
+}
+
+// Run probes a device.
+func (c *devicesProbe) Run(a *app) error {
+	p, err := a.hub.Probe(a.ctx, c.Device)
+	if err != nil {
+		return err
+	}
+	took := time.Duration(p.TookMs * float64(time.Millisecond)).Round(100 * time.Microsecond)
+	text := map[string]string{
+		"answered":     "answered after %s",
+		"unresponsive": "is unresponsive: it shows signs of life, and its program did not answer within %s",
+		"silent":       "said nothing within %s, and showed no sign of life either",
+		"gone":         "was disconnected after %s",
+	}[p.Outcome]
+	if text == "" {
+		text = clean(p.Outcome) + " after %s"
+	}
+	if a.json {
+		err = a.printJSON(p)
+	} else {
+		err = a.printf("%s "+text+"\n", clean(c.Device), took)
+	}
+	if err == nil && p.Outcome != "answered" {
+		return &statusError{status: exitUnknown}
+	}
+	return err
 }
 
 // frozenText says who displaced whom, and until when nobody is let in; nothing of a device that is not frozen.

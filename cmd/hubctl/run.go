@@ -33,6 +33,7 @@ type commandLine struct {
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
 		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
 
+		Probe    devicesProbe    `cmd:"" help:"Ask a device whether its program lives."`
 		Unfreeze devicesUnfreeze `cmd:"" help:"Let a device in again that was frozen, as several used its identity."`
 
 		Import  devicesImport  `cmd:"" help:"Register many devices from a list, all or none."`

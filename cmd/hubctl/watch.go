@@ -88,6 +88,8 @@ func (c *watchCommand) show(a *app, e client.Event) error {
 		text := "connected by " + p.Transport
 		if p.Frozen != nil {
 			text = "frozen: " + frozenText(p.Frozen)
+		} else if p.Online && !p.Unresponsive.IsZero() {
+			text = "unresponsive since " + moment(p.Unresponsive)
 		} else if !p.Online {
 			text = "disconnected: " + p.Cause
 		}
