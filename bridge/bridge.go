@@ -100,6 +100,7 @@ const (
 	ReasonUnknownDevice = "unknown_device"
 	ReasonDisabled      = "device_disabled"
 	ReasonNoSession     = "answer_without_session"
+	ReasonOtherDevice   = "other_device" // CONNECT and the connection below it name two
 )
 
 // Transports as they stand in devices.Attachment.

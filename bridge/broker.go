@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -103,26 +104,25 @@ type Origin struct {
 	Transport string // TransportMQTT or TransportMQTTWSS
 	Remote    string // address of the device
 	// Device is set where the way to this connection has proved who it is (a certificate, a token in the upgrade's
-	// headers); CONNECT needs no password then, and its username must be empty or the same.
+	// headers). CONNECT needs no credentials then; those that it has must be the same device's.
 	Device string
 	Proof  devices.Proof // by which it did
+	// Path is the device that the connection was opened for, "" where nothing said so.
+	Path string
 }
 
 // errClosing is returned for connections that come while the broker stops.
 var errClosing = errors.New("the hub stops")
 
 // ServeConn speaks MQTT on nc, whatever carries it, and returns when the connection has ended; nc is closed then. The
-// device's CONNECT is awaited for no longer than the handshake timeout.
+// device's CONNECT is awaited for no longer than the handshake timeout. If nc has a method Proved, it is told when CONNECT
+// was accepted or the connection has ended; if it has a method SayWhy, which close code of WebSocket says why the hub ends it.
 func (b *Broker) ServeConn(nc net.Conn, from Origin) error {
-	return b.serve(nc, from, func() {})
-}
-
-// serve calls admitted once: when CONNECT was accepted or the connection has ended.
-func (b *Broker) serve(nc net.Conn, from Origin, admitted func()) error {
-	c := newClient(b, from, sync.OnceFunc(admitted))
+	c := newClient(b, from, sync.OnceFunc(provedOf(nc)))
 	defer c.admitted()
 	c.conn = &conn{Conn: nc, client: c}
 	if !b.enter(c) {
+		c.conn.sayWhy(wire.CloseRestart, b.hub.Admission.Leave().CloseReason())
 		return errors.Join(errClosing, nc.Close())
 	}
 	defer b.leave(c)
@@ -176,6 +176,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		b.metrics.connects.WithLabelValues(r.reason).Inc()
 		b.noteRefused(c.origin, hello, r)
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
+		c.conn.sayWhy(wire.ClosePolicy, r.message)
 		return r
 	}
 	if c.origin.Device == "" { // else whoever opened the way has asked
@@ -197,10 +198,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 
 // noteRefused tells the flight recorder of the device that a refused CONNECT spoke for, if there is one.
 func (b *Broker) noteRefused(from Origin, hello connect, r *refusal) {
-	id := from.Device
-	if id == "" {
-		id = hello.username
-	}
+	id := cmp.Or(from.Device, hello.username)
 	if _, ok := b.hub.Registry.Get(id); ok {
 		b.hub.Sessions.Note(id, devices.Event{Kind: devices.EventRefused, Reason: r.reason, Message: r.message, Remote: from.Remote, Status: int(r.code)})
 	}
@@ -215,15 +213,41 @@ func (b *Broker) checkFrozen(device string) *refusal {
 	return &refusal{reason: devices.ReasonFrozen, code: codeBanned, message: f.Cause() + ": several devices use this identity"}
 }
 
-// identify finds out which device a CONNECT comes from, and what it proved that with.
+// identify finds out which device a CONNECT comes from, and what it proved that with: what opened the connection, if
+// that proved anything, else what CONNECT bears.
 func (b *Broker) identify(from Origin, hello connect) (devices.Device, devices.Proof, *refusal) {
-	if from.Device != "" {
-		device, _ := b.hub.Registry.Get(from.Device)
-		if hello.username != "" && hello.username != from.Device {
-			return device, from.Proof, &refusal{reason: "other_device", code: codeNotAuthorized, message: "the username is not the device that opened this connection"}
+	device, _ := b.hub.Registry.Get(from.Device)
+	proof := from.Proof
+	switch {
+	case from.Device == "", hello.password != "":
+		var r *refusal
+		var said devices.Proof
+		if device, said, r = b.authenticate(hello); r != nil {
+			return device, said, r
 		}
-		return device, from.Proof, refusalOf(b.hub.Registry.Current(from.Device, from.Proof))
+		if from.Device == "" {
+			proof = said
+		} else if device.ID != from.Device {
+			return device, proof, otherDevice()
+		}
+	case hello.username != "" && hello.username != from.Device:
+		return device, proof, otherDevice()
 	}
+	if from.Path != "" && device.ID != from.Path {
+		return device, proof, &refusal{reason: "wrong_device", code: codeNotAuthorized, message: "the path names another device than the credentials"}
+	}
+	if from.Device != "" {
+		return device, proof, refusalOf(b.hub.Registry.Current(from.Device, proof))
+	}
+	return device, proof, nil
+}
+
+func otherDevice() *refusal {
+	return &refusal{reason: ReasonOtherDevice, code: codeNotAuthorized, message: "CONNECT names another device than the credentials that opened the connection"}
+}
+
+// authenticate looks at what CONNECT bears.
+func (b *Broker) authenticate(hello connect) (devices.Device, devices.Proof, *refusal) {
 	device, proof, err := b.hub.Registry.Authenticate(hello.username, hello.password)
 	if err == nil && proof.Renewal {
 		err = devices.ErrExpired

@@ -75,6 +75,7 @@ func (c *client) learn(t *wire.Telemetry) {
 // shut ends the connection from any goroutine, without waiting for it.
 func (c *client) shut(code int, reason string) {
 	if !c.link.shut(code, reason) {
+		c.conn.sayWhy(code, reason)
 		_ = c.conn.Close() // not established yet
 	}
 }

@@ -50,3 +50,10 @@ func (c *conn) hurry() {
 	c.hurried.Store(true)
 	_ = c.SetWriteDeadline(time.Now().Add(hurriedWrite)) // fails on a closed connection, where it is not needed
 }
+
+// sayWhy tells a connection that can pass it on (a WebSocket) why it will be closed, as one of its close codes.
+func (c *conn) sayWhy(code int, reason string) {
+	if w, ok := c.Conn.(interface{ SayWhy(code int, reason string) }); ok {
+		w.SayWhy(code, reason)
+	}
+}

@@ -244,6 +244,7 @@ func (l *link) shut(code int, reason string) bool {
 		return true
 	}
 	l.shutting, l.reason = true, shutCause(code, reason)
+	l.client.conn.sayWhy(code, reason)
 	l.client.conn.hurry()
 	l.work.Go(func() { l.peer.disconnect(disconnectCode(code), reason) })
 	return true
@@ -255,6 +256,7 @@ func (l *link) replaced() {
 	defer l.mu.Unlock()
 	if !l.shutting {
 		l.shutting, l.reason = true, devices.CauseReplaced
+		l.client.conn.sayWhy(wire.CloseReplaced, l.reason)
 	}
 	l.client.conn.hurry()
 }

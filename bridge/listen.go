@@ -86,7 +86,7 @@ func (b *Broker) acceptFrom(l net.Listener) {
 		}
 		go func() {
 			// The cause is in the presence and the metrics; sockets that never became a device are counted there too.
-			err := b.serve(nc, Origin{Transport: TransportMQTT, Remote: nc.RemoteAddr().String()}, provedOf(nc))
+			err := b.ServeConn(nc, Origin{Transport: TransportMQTT, Remote: nc.RemoteAddr().String()})
 			b.log.Debug("mqtt connection ended", "remote", nc.RemoteAddr().String(), "err", err)
 		}()
 	}
@@ -101,7 +101,7 @@ func (b *Broker) pause(d time.Duration) {
 	}
 }
 
-// provedOf is how the listener's connection is told that its device's CONNECT was accepted.
+// provedOf is how the connection below is told that its device's CONNECT was accepted.
 func provedOf(nc net.Conn) func() {
 	if secure, ok := nc.(*tls.Conn); ok {
 		nc = secure.NetConn()

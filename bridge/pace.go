@@ -16,6 +16,7 @@ func (b *Broker) checkPace(c *client) *refusal {
 	}
 	b.metrics.connects.WithLabelValues(wire.ReasonConnects).Inc()
 	b.hub.Sessions.Note(c.device, h.Refused(c.origin.Remote, int(codeQuotaExceeded)))
+	c.conn.sayWhy(wire.CloseOverloaded, fmt.Sprintf(`{"retry_after_ms":%d}`, h.Wait.Milliseconds()))
 	return &refusal{
 		reason: wire.ReasonConnects, code: codeQuotaExceeded,
 		message: fmt.Sprintf("%s; come back in %s", h.Refusal(), h.Wait.Round(time.Second)),

@@ -16,6 +16,7 @@ func (b *Broker) postpone(c *client, device string, later *devices.NotNow) *refu
 		r.code = codeQuotaExceeded
 	}
 	b.noteLater(c, device, int(r.code), later)
+	c.conn.sayWhy(wire.CloseOverloaded, r.message)
 	return r
 }
 

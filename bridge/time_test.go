@@ -15,16 +15,23 @@ import (
 	"telemetryhub/devices"
 )
 
-// oneDevice is a registry without a bucket, for tests in virtual time.
-type oneDevice struct{}
+// knownDevices is a registry without a bucket, for tests in virtual time: sensor-1 has the token "secret", sensor-2
+// "secret-2".
+type knownDevices struct{}
 
-func (oneDevice) Current(string, devices.Proof) error { return nil }
-func (oneDevice) Get(id string) (devices.Device, bool) {
-	return devices.Device{ID: "sensor-1", Enabled: true}, id == "sensor-1"
+func (knownDevices) Current(_ string, p devices.Proof) error {
+	if p.ID == "void" {
+		return devices.ErrRevoked
+	}
+	return nil
 }
 
-func (o oneDevice) Authenticate(id, token string) (devices.Device, devices.Proof, error) {
-	if id != "sensor-1" || token != "secret" {
+func (knownDevices) Get(id string) (devices.Device, bool) {
+	return devices.Device{ID: id, Enabled: true}, id == "sensor-1" || id == "sensor-2"
+}
+
+func (knownDevices) Authenticate(id, token string) (devices.Device, devices.Proof, error) {
+	if id+token != "sensor-1secret" && id+token != "sensor-2secret-2" {
 		return devices.Device{}, devices.Proof{}, devices.ErrCredentials
 	}
 	return devices.Device{ID: id, Enabled: true}, devices.Proof{Kind: devices.ProofToken, ID: "1"}, nil
@@ -41,7 +48,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
 		parts := h.parts()
-		parts.Registry = oneDevice{}
+		parts.Registry = knownDevices{}
 		b, err := bridge.OpenBroker(cfg, nil, parts)
 		if err != nil {
 			t.Fatal(err)
@@ -92,13 +99,36 @@ func TestBrokerEndsASessionAfterOneAndAHalfKeepalives(t *testing.T) {
 	})
 }
 
+// Credentials that the connection below showed are enough; those of CONNECT beside them must be the same device's, and
+// the path's device is the only one.
 func TestBrokerTrustsWhoeverProvedTheDeviceBefore(t *testing.T) {
 	inBubble(t, func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error)) {
-		for username, want := range map[string]byte{"": 0, "sensor-1": 0, "sensor-2": 0x87} {
-			r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe", Device: "sensor-1"})
-			r.send(connectPacket(5, "c", username, ""))
-			if ack := r.want(packets.Connack); ack.ReasonCode != want {
-				t.Errorf("username %q: CONNACK %#x, want %#x", username, ack.ReasonCode, want)
+		const device = "sensor-1"
+		good, void := devices.Proof{Kind: devices.ProofToken, ID: "1"}, devices.Proof{Kind: devices.ProofToken, ID: "void"}
+		for _, c := range []struct {
+			name               string
+			shown              string
+			proof              devices.Proof
+			path               string
+			username, password string
+			want               byte
+		}{
+			{"nothing in CONNECT", device, good, "", "", "", 0},
+			{"the same name", device, good, "sensor-1", "sensor-1", "", 0},
+			{"the same device's token", device, good, "", "sensor-1", "secret", 0},
+			{"another name", device, good, "", "sensor-2", "", 0x87},
+			{"another device's token", device, good, "", "sensor-2", "secret-2", 0x87},
+			{"a wrong token", device, good, "", "sensor-1", "wrong", 0x86},
+			{"a token that is void since", device, void, "", "", "", 0x86},
+			{"no credentials at all", "", devices.Proof{}, "", "", "", 0x86},
+			{"CONNECT's alone", "", devices.Proof{}, "", "sensor-1", "secret", 0},
+			{"CONNECT's alone, its path", "", devices.Proof{}, "sensor-1", "sensor-1", "secret", 0},
+			{"CONNECT's alone, another's path", "", devices.Proof{}, "sensor-2", "sensor-1", "secret", 0x87},
+		} {
+			r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe", Device: c.shown, Proof: c.proof, Path: c.path})
+			r.send(connectPacket(5, "c", c.username, c.password))
+			if ack := r.want(packets.Connack); ack.ReasonCode != c.want {
+				t.Errorf("%s: CONNACK %#x %q, want %#x", c.name, ack.ReasonCode, ack.Properties.ReasonString, c.want)
 			}
 			_ = r.conn.Close()
 			<-ended
@@ -114,7 +144,7 @@ func TestBrokerGivesUpACommitAtTheEndOfItsTime(t *testing.T) {
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
-		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: oneDevice{}, Profiles: sameProfile{}, Throttle: devices.NewThrottle(h.sessions, nil, testLog(t)), Sessions: h.sessions, Admission: h.admission, Sink: h.journal, States: newStates(), Log: testLog(t)})
+		b, err := bridge.OpenBroker(cfg, nil, bridge.Hub{Registry: knownDevices{}, Profiles: sameProfile{}, Throttle: devices.NewThrottle(h.sessions, nil, testLog(t)), Sessions: h.sessions, Admission: h.admission, Sink: h.journal, States: newStates(), Log: testLog(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

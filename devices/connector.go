@@ -1,6 +1,7 @@
 package devices
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +49,7 @@ type Connector struct {
 	sink     Sink
 	states   States
 	log      *slog.Logger
+	mqtt     MQTT // nil: not spoken
 	upgrader websocket.Upgrader
 
 	mu       sync.Mutex
@@ -86,6 +89,9 @@ func NewConnector(cfg Config, registry *Registry, profiles *Profiles, throttle *
 // goroutines of its own, so that net/http's buffers and stack are given back.
 func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	device, proof, no := c.identify(r)
+	if no != nil && c.leavesItToCONNECT(r, no) {
+		no = nil
+	}
 	if no == nil {
 		no = c.checkFrozen(w, device.ID)
 	}
@@ -95,20 +101,33 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var protocol string
 	var dialect wire.Dialect
 	if no == nil {
-		protocol, dialect, no = chooseSubprotocol(offered(r))
+		protocol, dialect, no = c.chooseSubprotocol(r)
 	}
 	if no != nil {
 		c.refuse(r, no)
 		no.write(w)
 		return
 	}
-	if later := c.admits.Admit(r.Context(), device.ID, c.isOnline(device.ID)); later != nil {
-		c.postpone(w, r, device.ID, later)
+	if device.ID != "" { // else CONNECT will say who it is, and then it is asked
+		if later := c.admits.Admit(r.Context(), device.ID, c.isOnline(device.ID)); later != nil {
+			c.postpone(w, r, device.ID, later)
+			return
+		}
+	}
+	if protocol == subprotocolMQTT { // whose pace the broker watches
+		c.serveMQTT(w, r, device.ID, proof)
 		return
 	}
 	if c.refuseHurried(w, r, device.ID) { // last: what is refused otherwise opens nothing
 		return
 	}
+	if ws := c.upgrade(w, r, protocol, device.ID); ws != nil {
+		c.start(device.ID, proof, dialect, ws, r.RemoteAddr)
+	}
+}
+
+// upgrade makes the request's connection a WebSocket, or answers that it cannot and returns nil.
+func (c *Connector) upgrade(w http.ResponseWriter, r *http.Request, protocol, device string) *websocket.Conn {
 	header := http.Header{}
 	if protocol != "" {
 		header.Set("Sec-WebSocket-Protocol", protocol)
@@ -116,10 +135,10 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws, err := c.upgrader.Upgrade(w, r, header)
 	if err != nil { // it has answered
 		c.countRefused("upgrade_failed")
-		c.log.Info("upgrade failed", "device", device.ID, "remote", r.RemoteAddr, "err", err)
-		return
+		c.log.Info("upgrade failed", "device", device, "remote", r.RemoteAddr, "err", err)
+		return nil
 	}
-	c.start(device.ID, proof, dialect, ws, r.RemoteAddr)
+	return ws
 }
 
 // refuse counts a request that is not let in. Anybody can make such requests: they are no lines in the log.
@@ -192,17 +211,26 @@ func offered(r *http.Request) (all []string) {
 }
 
 // chooseSubprotocol takes the first that the client offers and the hub speaks. (gorilla's own choice is in the
-// server's order.) Without an offer it is the default, and no header says so.
-func chooseSubprotocol(offered []string) (string, wire.Dialect, *refusal) {
-	if len(offered) == 0 {
+// server's order.) Without an offer it is the default, and no header says so; MQTT has to be offered [MQTT-6.0.0-3].
+func (c *Connector) chooseSubprotocol(r *http.Request) (string, wire.Dialect, *refusal) {
+	asked, onlyMQTT := offered(r), r.URL.Path == PathMQTT
+	if len(asked) == 0 && !onlyMQTT {
 		return "", wire.Dialect{}, nil
 	}
-	for _, o := range offered {
-		if dialect, ok := wire.DialectOfSubprotocol(o); ok {
-			return o, dialect, nil
+	spoken := wire.Subprotocols()
+	if onlyMQTT {
+		spoken = nil
+	}
+	if c.mqtt != nil {
+		spoken = append(spoken, subprotocolMQTT)
+	}
+	for _, name := range asked {
+		if slices.Contains(spoken, name) {
+			dialect, _ := wire.DialectOfSubprotocol(name)
+			return name, dialect, nil
 		}
 	}
-	return "", wire.Dialect{}, &refusal{http.StatusBadRequest, "subprotocol", fmt.Sprintf("the hub speaks %s; offered was %s", strings.Join(wire.Subprotocols(), ", "), strings.Join(offered, ", "))}
+	return "", wire.Dialect{}, &refusal{http.StatusBadRequest, "subprotocol", fmt.Sprintf("the hub speaks %s here; offered was %s", strings.Join(spoken, ", "), cmp.Or(strings.Join(asked, ", "), "none"))}
 }
 
 // write answers with application/problem+json (RFC 9457).

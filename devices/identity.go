@@ -36,11 +36,13 @@ type refusal struct {
 	detail string
 }
 
+const reasonNoCredentials = "no_credentials"
+
 // identify returns the device that a request to /connect or /connect/{device} comes from.
 func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	shown, ok := CredentialsOf(r, true)
 	if !ok {
-		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "no_credentials", "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, reasonNoCredentials, "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
 	}
 	path := r.PathValue("device")
 	// A token alone says whose it is; the path is compared afterwards, so that a right token at a wrong path is told so.

@@ -90,6 +90,7 @@ func newWholeHub(t testing.TB, life devices.Life, rate float64, connections int)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)
+	mux.Handle(devices.PathMQTT, h.connector)
 	server := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	served := make(chan struct{})
 	go func() {

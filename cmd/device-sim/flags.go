@@ -24,6 +24,13 @@ const (
 	maxWindow  = 10_000
 )
 
+// What devices speak.
+const (
+	protocolWSS     = "wss"
+	protocolMQTT    = "mqtt"
+	protocolMQTTWSS = "mqtt+wss"
+)
+
 // options are the flags as they were given.
 type options struct {
 	URL            string        `name:"url" env:"HUB_URL" default:"https://localhost:8443" help:"The hub's address."`
@@ -34,7 +41,7 @@ type options struct {
 	Duration       time.Duration `help:"How long readings are sent; until Ctrl-C if left out."`
 	Replay         []string      `placeholder:"FILE.csv" help:"Send the readings of these files: the history at once with times shifted to end now, then again live for ever (see --speed)."`
 	Speed          *float64      `placeholder:"X" help:"Replay X times as fast as real, once, with times shifted so that none is ahead of now; 0: as fast as acknowledged, once, with the original times."`
-	Protocol       string        `default:"wss" help:"wss or mqtt."`
+	Protocol       string        `default:"wss" help:"wss, mqtt (over TLS, see --mqtt-url) or mqtt+wss (MQTT over WebSocket, on --url's port)."`
 	Encoding       string        `default:"json" help:"json, cbor, senml+json or senml+cbor."`
 	Faults         []string      `help:"Any of ${faults}."`
 	ConnectRate    float64       `default:"200" help:"First connections a second, all devices together; 0: all at once."`
@@ -113,12 +120,8 @@ func (o *options) check() []string {
 
 func (o *options) checkProtocol() []string {
 	var faults []string
-	switch o.Protocol {
-	case "wss", "mqtt":
-	case "mqtt+wss":
-		faults = append(faults, "--protocol mqtt+wss: this hub does not speak MQTT over WebSocket; it speaks wss and mqtt (over TLS, its own port)")
-	default:
-		faults = append(faults, fmt.Sprintf("--protocol %s: not known; this hub speaks wss and mqtt", o.Protocol))
+	if protocols := []string{protocolWSS, protocolMQTT, protocolMQTTWSS}; !slices.Contains(protocols, o.Protocol) {
+		faults = append(faults, fmt.Sprintf("--protocol %s: not known; there are %s", o.Protocol, strings.Join(protocols, ", ")))
 	}
 	faults = append(faults, o.checkEncoding()...)
 	hub, err := url.Parse(o.URL)

@@ -127,10 +127,10 @@ func maybeLater(err error) bool {
 
 // connect makes one connection of a device.
 func (f *fleet) connect(ctx context.Context, d *device) (link, error) {
-	if f.options.Protocol == "mqtt" {
-		return f.dial.connectMQTT(ctx, d)
+	if f.options.Protocol == protocolWSS {
+		return f.dial.connectWSS(ctx, d)
 	}
-	return f.dial.connectWSS(ctx, d)
+	return f.dial.connectMQTT(ctx, d)
 }
 
 // start lets the devices live until ctx ends, their first connections at --connect-rate.

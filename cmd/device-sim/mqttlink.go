@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/gorilla/websocket"
 )
 
 const (
@@ -41,7 +45,12 @@ type mqttLink struct {
 
 func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 	l := &mqttLink{device: dev, sent: make(chan publication, 2*int(dev.out.window)+maxRoundFrames), down: make(chan struct{})}
-	plain := d.broker.Scheme == "tcp" || d.broker.Scheme == "mqtt"
+	var failed error // opening it; paho keeps only its words
+	open := func(*url.URL, mqtt.ClientOptions) (conn net.Conn, err error) {
+		conn, l.raw, err = d.openMQTT(ctx, dev)
+		failed = err
+		return conn, err
+	}
 	options := mqtt.NewClientOptions().
 		AddBroker("tcp://" + d.broker.Host). // TLS is made below, where faults are played
 		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.token).
@@ -49,16 +58,69 @@ func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 		SetKeepAlive(mqttPing).SetPingTimeout(mqttPing / 2).SetConnectTimeout(dialTimeout).SetWriteTimeout(writeTimeout).
 		SetOrderMatters(false). // a handler may then publish
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.lost(err) }).
-		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (conn net.Conn, err error) {
-			conn, l.raw, err = d.dial(ctx, d.broker.Host, plain, dev.index, dev.slow)
-			return conn, err
-		})
+		SetCustomOpenConnectionFn(open)
 	l.client = mqtt.NewClient(options)
 	if err := finished(ctx, l.client.Connect()); err != nil {
 		l.client.Disconnect(0)
-		return nil, fmt.Errorf("MQTT connect: %w", err)
+		return nil, fmt.Errorf("MQTT connect: %w", cmp.Or(failed, err))
 	}
 	return l, nil
+}
+
+// openMQTT opens what MQTT is spoken on: TLS on the broker's port, or a WebSocket on the hub's one port.
+func (d *dialer) openMQTT(ctx context.Context, dev *device) (net.Conn, *rawConn, error) {
+	if dev.fleet.options.Protocol == protocolMQTTWSS {
+		ws, raw, err := d.openWebSocket(ctx, dev, "/mqtt", "mqtt")
+		if err != nil {
+			return nil, nil, err
+		}
+		return &binaryStream{Conn: ws}, raw, nil
+	}
+	plain := d.broker.Scheme == "tcp" || d.broker.Scheme == "mqtt"
+	return d.dial(ctx, d.broker.Host, plain, dev.index, dev.slow)
+}
+
+// binaryStream is a WebSocket as paho wants it: bytes in binary messages. paho has one reader, and writes its pings from
+// another goroutine than the rest.
+type binaryStream struct {
+	*websocket.Conn
+	message io.Reader // nil between two
+	writing sync.Mutex
+}
+
+// Read implements net.Conn.
+func (s *binaryStream) Read(p []byte) (int, error) {
+	for {
+		if s.message == nil {
+			_, r, err := s.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			s.message = r
+		}
+		n, err := s.message.Read(p)
+		if errors.Is(err, io.EOF) {
+			s.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// Write implements net.Conn.
+func (s *binaryStream) Write(p []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// SetDeadline implements net.Conn.
+func (s *binaryStream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
 }
 
 // finished waits for a token's end.

@@ -68,39 +68,11 @@ func (e *refusedError) Error() string {
 }
 
 func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {
-	l := &wssLink{device: dev}
-	subprotocol := dev.encoding().subprotocol()
-	address := d.hub.Host
-	if d.hub.Port() == "" {
-		address = net.JoinHostPort(d.hub.Hostname(), map[string]string{"https": "443", "http": "80"}[d.hub.Scheme])
-	}
-	plain := d.hub.Scheme == "http"
-	open := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-		conn, l.raw, err = d.dial(ctx, address, plain, dev.index, dev.slow)
-		return conn, err
-	}
-	dialer := websocket.Dialer{
-		NetDialContext: open, NetDialTLSContext: open,
-		HandshakeTimeout: dialTimeout, Subprotocols: []string{subprotocol},
-		ReadBufferSize: 1024, WriteBufferSize: d.wss.writeSize, WriteBufferPool: d.wss.writeBuffers,
-	}
-	target := url.URL{Scheme: "wss", Host: d.hub.Host, Path: d.hub.Path + "/connect/" + dev.id}
-	if plain {
-		target.Scheme = "ws"
-	}
-	credentials := http.Header{"Authorization": {"Bearer " + dev.token}}
-	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
+	conn, raw, err := d.openWebSocket(ctx, dev, "/connect/"+dev.id, dev.encoding().subprotocol())
 	if err != nil {
-		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
-			return nil, readRefusal(resp)
-		}
 		return nil, err
 	}
-	if got := conn.Subprotocol(); got != subprotocol {
-		_ = conn.Close() // nothing was said on it
-		return nil, fmt.Errorf("the hub chose subprotocol %q, offered was %s", got, subprotocol)
-	}
-	l.conn = conn
+	l := &wssLink{device: dev, conn: conn, raw: raw}
 	conn.SetReadLimit(maxIncoming)
 	ping := conn.PingHandler()
 	conn.SetPingHandler(func(data string) error {
@@ -108,6 +80,43 @@ func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {
 		return ping(data)
 	})
 	return l, nil
+}
+
+// openWebSocket makes a WebSocket with this subprotocol to a path of the hub. An error of type *refusedError is the hub's
+// answer.
+func (d *dialer) openWebSocket(ctx context.Context, dev *device, path, subprotocol string) (*websocket.Conn, *rawConn, error) {
+	var raw *rawConn
+	address := d.hub.Host
+	if d.hub.Port() == "" {
+		address = net.JoinHostPort(d.hub.Hostname(), map[string]string{"https": "443", "http": "80"}[d.hub.Scheme])
+	}
+	plain := d.hub.Scheme == "http"
+	open := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		conn, raw, err = d.dial(ctx, address, plain, dev.index, dev.slow)
+		return conn, err
+	}
+	dialer := websocket.Dialer{
+		NetDialContext: open, NetDialTLSContext: open,
+		HandshakeTimeout: dialTimeout, Subprotocols: []string{subprotocol},
+		ReadBufferSize: 1024, WriteBufferSize: d.wss.writeSize, WriteBufferPool: d.wss.writeBuffers,
+	}
+	target := url.URL{Scheme: "wss", Host: d.hub.Host, Path: d.hub.Path + path}
+	if plain {
+		target.Scheme = "ws"
+	}
+	credentials := http.Header{"Authorization": {"Bearer " + dev.token}}
+	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
+	if err != nil {
+		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
+			return nil, nil, readRefusal(resp)
+		}
+		return nil, nil, err
+	}
+	if got := conn.Subprotocol(); got != subprotocol {
+		_ = conn.Close() // nothing was said on it
+		return nil, nil, fmt.Errorf("the hub chose subprotocol %q, offered was %s", got, subprotocol)
+	}
+	return conn, raw, nil
 }
 
 func readRefusal(resp *http.Response) error {

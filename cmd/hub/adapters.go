@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
 	"telemetryhub/api"
 	"telemetryhub/backbone"
+	"telemetryhub/bridge"
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
@@ -262,4 +264,12 @@ func damageMessage(d backbone.Damage) string {
 		return ""
 	}
 	return fmt.Sprintf("files were damaged on the disk: %d records were put right, %d are lost; the log names them", restored, lost)
+}
+
+// mqttOverWSS joins the embedded broker to the devices' one port.
+type mqttOverWSS struct{ *bridge.Broker }
+
+// ServeMQTT implements devices.MQTT.
+func (m mqttOverWSS) ServeMQTT(nc net.Conn, from devices.Caller) error {
+	return m.ServeConn(nc, bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: from.Remote, Device: from.Device, Proof: from.Proof, Path: from.Path})
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"telemetryhub/devices"
 	"telemetryhub/web"
 )
 
@@ -53,6 +54,7 @@ func (h *hub) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)
 	mux.Handle("/connect/{device}", h.connector)
+	mux.Handle(devices.PathMQTT, h.connector)
 	for _, path := range []string{"/api/", "/healthz", "/readyz", "/ca.pem", "/metrics"} {
 		mux.Handle(path, h.api.Handler())
 	}

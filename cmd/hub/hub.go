@@ -261,15 +261,13 @@ func (h *hub) openBridge(context.Context) error {
 		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log,
 		Admission: h.admission, Listener: h.sockets.listener,
 	}
-	m := h.cfg.MQTT
-	if m.Listen != "" || m.PlainListen != "" {
-		broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.certs.ServerTLS()), joined)
-		if err != nil {
-			return err
-		}
-		h.broker = broker
-		h.stop.add("mqtt broker", broker.Close)
+	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.certs.ServerTLS()), joined)
+	if err != nil {
+		return err
 	}
+	h.broker = broker
+	h.stop.add("mqtt broker", broker.Close)
+	h.connector.BindMQTT(mqttOverWSS{broker})
 	for _, b := range h.cfg.Bridge.Brokers {
 		external, err := bridge.OpenExternal(h.cfg.external(b), joined)
 		if err != nil {
@@ -282,7 +280,7 @@ func (h *hub) openBridge(context.Context) error {
 }
 
 func (c Config) broker() bridge.BrokerConfig {
-	b := bridge.DefaultBrokerConfig()
+	b := bridge.DefaultBrokerConfig() // without listeners it serves what comes over WebSocket
 	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
 	b.MaxFrame, b.SessionExpiry = int(c.Devices.MaxFrame), c.MQTT.SessionExpiry
 	return b
@@ -333,10 +331,10 @@ func (h *hub) announce(stdout io.Writer) {
 	if h.plain != nil {
 		fmt.Fprintf(stdout, "  plain, for a proxy       http://%s\n", h.plain.Addr())
 	}
-	if h.broker != nil && h.broker.Addr() != nil {
+	if h.broker.Addr() != nil {
 		fmt.Fprintf(stdout, "  MQTT                     mqtts://%s\n", reachable(h.broker.Addr()))
 	}
-	if h.broker != nil && h.broker.PlainAddr() != nil {
+	if h.broker.PlainAddr() != nil {
 		fmt.Fprintf(stdout, "  MQTT, plain              mqtt://%s\n", h.broker.PlainAddr())
 	}
 	fmt.Fprintf(stdout, "  admin token              %s\n  CA certificate           %s\n", h.path("admin.token"), h.path("tls/ca.pem"))

@@ -161,6 +161,13 @@ func (c *socket) Proved() {
 	c.sockets.pay(c)
 }
 
+// Owes is called when a request was served that leaves it to what follows to prove who the device is: MQTT over WebSocket.
+func (c *socket) Owes() {
+	c.sockets.mu.Lock()
+	defer c.sockets.mu.Unlock()
+	c.sockets.owe(c)
+}
+
 // follow is an http.Server's ConnState. A request is active once its head has come whole.
 func (s *sockets) follow(conn net.Conn, state http.ConnState) {
 	if secure, ok := conn.(*tls.Conn); ok {
