@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,96 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
-
-// Third-party clients: programs that know nothing of ours.
-
-// debianPython is the one that Debian's python3-websockets and python3-paho-mqtt are for.
-const debianPython = "/usr/bin/python3"
-
-// python runs a program that needs one of Debian's modules.
-func python(t *testing.T, module, program string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(debianPython, "-c", "import "+module).CombinedOutput(); err != nil {
-		how := "apt-get install python3-websockets python3-paho-mqtt"
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("Python's %s is missing: %s (%s)", module, how, out)
-		}
-		t.Skipf("Python's %s is missing: %s", module, how)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, debianPython, append([]string{"-c", program}, args...)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
-func TestPythonsWebsocketsConnectsSendsAndAnswers(t *testing.T) {
-	h := startHub(t, t.TempDir())
-	token := h.newDevice("py")
-	answered := make(chan string, 1)
-	go func() {
-		h.online(1)
-		out, errs, _ := h.ctl("send", "py", "ping", "--wait", "--json")
-		answered <- out + errs
-	}()
-	python(t, "websockets", `
-import asyncio, json, ssl, sys
-import websockets
-url, ca, token = sys.argv[1:]
-async def main():
-    tls = ssl.create_default_context(cafile=ca)
-    async with websockets.connect(url, ssl=tls, subprotocols=["hub.v1+json"], extra_headers={"Authorization": "Bearer " + token}) as ws:
-        assert ws.subprotocol == "hub.v1+json", ws.subprotocol
-        await ws.send(json.dumps({"id": 1, "method": "telemetry", "params": {"ts": 1700000000000, "values": {"temp": 21.5}}}))
-        done = 0
-        while done < 2:
-            frame = json.loads(await ws.recv())
-            if frame.get("id") == 1:
-                assert frame["result"] == {}, frame
-                done += 1
-            elif frame.get("method") == "ping":
-                await ws.send(json.dumps({"id": frame["id"], "result": "from Python"}))
-                done += 1
-        await (await ws.ping())
-asyncio.run(main())
-`, "wss"+strings.TrimPrefix(h.url, "https")+"/connect/py", h.ca(), token)
-	if said := <-answered; !strings.Contains(said, "from Python") || !strings.Contains(said, "done") {
-		t.Errorf("the operator was told %s", said)
-	}
-	if got := h.stored("py"); len(got) != 1 || got[0].Values["temp"] != 21.5 {
-		t.Errorf("stored %v", got)
-	}
-}
-
-func TestPythonsPahoSpeaksToTheEmbeddedBroker(t *testing.T) {
-	h := startHub(t, t.TempDir())
-	token := h.newDevice("py")
-	host, port, _ := net.SplitHostPort(strings.TrimPrefix(h.mqtt, "mqtts://"))
-	python(t, "paho.mqtt.client", `
-import json, sys
-import paho.mqtt.client as mqtt
-host, port, ca, token = sys.argv[1:]
-for version in (mqtt.MQTTv311, mqtt.MQTTv5):
-    try:
-        c = mqtt.Client(mqtt.CallbackAPIVersion.VERSION1, client_id="c", protocol=version)
-    except AttributeError:
-        c = mqtt.Client(client_id="c", protocol=version)
-    c.tls_set(ca)
-    c.username_pw_set("py", token)
-    c.connect(host, int(port))
-    c.loop_start()
-    m = c.publish("devices/py/telemetry", json.dumps({"ts": 1700000000000 + version, "values": {"version": version}}), qos=1)
-    m.wait_for_publish()
-    c.disconnect()
-    c.loop_stop()
-`, host, port, h.ca(), token)
-	if got := h.stored("py"); len(got) != 2 {
-		t.Errorf("stored %v, want one reading of each version", got)
-	}
-}
 
 // mosquitto starts a broker of its own for the test and returns its address.
 func mosquitto(t *testing.T) string {

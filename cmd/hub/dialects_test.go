@@ -13,7 +13,7 @@ import (
 // also over a hub that was killed, and commands answered.
 func TestDevicesOfEachEncoding(t *testing.T) {
 	h := startHub(t, t.TempDir())
-	for _, c := range []struct{ encoding, protocol string }{{"cbor", "wss"}, {"senml+json", "wss"}, {"senml+cbor", "wss"}, {"cbor", "mqtt"}, {"senml+cbor", "mqtt"}} {
+	for _, c := range []struct{ encoding, protocol string }{{"cbor", "wss"}, {"senml+json", "wss"}, {"senml+cbor", "wss"}, {"cbor", "mqtt"}, {"senml+cbor", "mqtt"}, {"json", "mqtt+wss"}} {
 		t.Run(c.encoding+" over "+c.protocol, func(t *testing.T) {
 			result := h.simulate(func(<-chan struct{}) {
 				device := h.online(3)[0]
