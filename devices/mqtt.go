@@ -60,7 +60,7 @@ func (c *Connector) serveMQTT(w http.ResponseWriter, r *http.Request, device str
 	c.mu.Unlock()
 	if stopping {
 		s.SayWhy(wire.CloseRestart, c.admits.Leave().CloseReason())
-		s.Close()
+		_ = s.Close() // finish closes the socket
 		s.finish()
 		return
 	}

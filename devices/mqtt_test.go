@@ -51,14 +51,18 @@ func (e *echo) ServeMQTT(nc net.Conn, from devices.Caller) error {
 			err = errors.New("the end")
 		}
 		if err != nil {
-			nc.Close()
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			delete(e.open, nc)
-			e.errs = append(e.errs, err)
+			e.end(nc, err)
 			return err
 		}
 	}
+}
+
+func (e *echo) end(nc net.Conn, err error) {
+	nc.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.open, nc)
+	e.errs = append(e.errs, err)
 }
 
 // close ends all connections, as the broker does at a stop.

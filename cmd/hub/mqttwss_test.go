@@ -52,7 +52,7 @@ func TestARevokedDeviceIsOutOnEachTransport(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", transport, err)
 			}
-			defer client.Disconnect(0)
+			t.Cleanup(func() { client.Disconnect(0) })
 			cuts[transport] = cut
 		}
 		h.online(3)
