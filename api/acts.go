@@ -31,6 +31,8 @@ func actName(operation string) string {
 		return "device.update"
 	case "new-device-token":
 		return "device.token"
+	case "new-device-certificate":
+		return "device.certificate"
 	case "retry-quarantined":
 		return "quarantine.retry"
 	case "drop-quarantined":

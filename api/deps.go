@@ -187,6 +187,9 @@ type Deps struct {
 	Catalogue  Catalogue
 	Enrolment  Enrolment
 
+	Certificates devices.Certificates // that devices show when they post; nil: none count
+	Issuer       Issuer
+
 	CAPEM    []byte                // certificate of the local CA, served at /ca.pem; nil: 404
 	Gatherer prometheus.Gatherer   // what /metrics shows
 	Metrics  prometheus.Registerer // where this package's own metrics go

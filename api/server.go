@@ -110,6 +110,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerLogin()
 	s.registerAccounts()
 	s.registerDevices()
+	s.registerCertificates()
 	s.registerWhy()
 	s.registerLife()
 	s.registerImport()

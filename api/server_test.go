@@ -66,6 +66,7 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 		Operators: fakeOperators{hub}, Accounts: &hub.accounts, Registry: fakeRegistry{hub}, Importer: fakeImporter{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
 		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
 		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, States: fakeStates{hub},
+		Certificates: noCertificates{}, Issuer: fakeIssuer{hub},
 		Readiness: fakeReadiness{hub},
 		Feeds: api.Feeds{
 			Telemetry: func(_ []string, n int) api.Feed[api.LiveTelemetry] { return hub.telemetry.open(n) },

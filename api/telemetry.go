@@ -95,10 +95,16 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 // authenticateDevice returns the id of the device that the request's credentials belong to, which must be the path's.
 func (s *Server) authenticateDevice(r *http.Request, id string) (string, error) {
 	shown, ok := devices.CredentialsOf(r, false)
-	if !ok {
-		return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN")
+	if !ok && (s.deps.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
+		return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN, or shows a client certificate in the TLS handshake")
 	}
-	d, proof, err := s.deps.Registry.Authenticate(shown.Device, shown.Token)
+	d, proof, err := devices.Identify(s.deps.Registry, s.deps.Certificates, r.TLS, shown)
+	if status, reason, detail, ok := devices.CertificateRefusal(d, err); ok {
+		if status == http.StatusUnauthorized {
+			return "", deviceUnauthorized(reason, detail)
+		}
+		return "", newProblem(status, reason, "%s", detail)
+	}
 	switch {
 	case errors.Is(err, devices.ErrExpired), err == nil && proof.Renewal:
 		return "", deviceUnauthorized("credentials_expired", "the device's token has expired")

@@ -9,17 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-const (
-	// localCheckPeriod is how often the hub looks whether its own certificate needs a new one: often enough to notice a
-	// changed address within the hour, and a small part of the third of its life that is left at renewal.
-	localCheckPeriod = time.Hour
-	// ownFilesPeriod is how often configured files are looked at: whoever renews them expects them to count soon.
-	ownFilesPeriod = time.Minute
-)
+// localCheckPeriod is how often the hub looks whether its own certificate needs a new one: often enough to notice a
+// changed address within the hour, and a small part of the third of its life that is left at renewal.
+const localCheckPeriod = time.Hour
 
 // TLSConfig says which certificate the hub shows.
 type TLSConfig struct {
@@ -49,7 +46,61 @@ type Certificates struct {
 	log   *slog.Logger
 	local *authority // nil with the operator's own files
 
-	current atomic.Pointer[tls.Certificate]
+	current   atomic.Pointer[tls.Certificate]
+	handshake handshakeCounts
+
+	mu       sync.Mutex
+	files    watchedFiles // the operator's own
+	fault    error        // why the certificate is not the one that it should be
+	failures uint64
+}
+
+// handshakeCounts are of completed handshakes.
+type handshakeCounts struct {
+	full, resumed, certificates atomic.Uint64
+}
+
+// count implements tls.Config.VerifyConnection, which is called for each handshake.
+func (h *handshakeCounts) count(state tls.ConnectionState) error {
+	if state.DidResume {
+		h.resumed.Add(1)
+	} else {
+		h.full.Add(1)
+	}
+	if len(state.PeerCertificates) > 0 {
+		h.certificates.Add(1)
+	}
+	return nil
+}
+
+// ServerStatus is what there is to tell of the server's certificate and of the handshakes in figures.
+type ServerStatus struct {
+	Expires      time.Time
+	Failures     uint64 // times that changed files were not taken, or no certificate could be issued
+	Full         uint64 // handshakes
+	Resumed      uint64 // handshakes by a session ticket
+	Certificates uint64 // handshakes of either kind with a certificate of the client
+}
+
+// Status returns the figures of this moment.
+func (c *Certificates) Status() ServerStatus {
+	c.mu.Lock()
+	failures := c.failures
+	c.mu.Unlock()
+	return ServerStatus{
+		Expires: c.current.Load().Leaf.NotAfter, Failures: failures,
+		Full: c.handshake.full.Load(), Resumed: c.handshake.resumed.Load(), Certificates: c.handshake.certificates.Load(),
+	}
+}
+
+// Fault says why the certificate is not the one that it should be; nil: it is.
+func (c *Certificates) Fault() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if end := c.current.Load().Leaf.NotAfter; c.fault == nil && time.Now().After(end) {
+		return fmt.Errorf("the server's certificate has expired at %s", rfc3339(end))
+	}
+	return c.fault
 }
 
 // OpenCertificates loads the operator's own certificate if cfg names one. Otherwise it opens the local authority in dir,
@@ -61,6 +112,7 @@ func OpenCertificates(dir string, cfg TLSConfig, log *slog.Logger) (*Certificate
 	c := &Certificates{dir: dir, cfg: cfg, log: log}
 	now := time.Now()
 	if cfg.CertFile != "" {
+		c.files.watch(cfg.CertFile, cfg.KeyFile)
 		pair, err := loadOwnFiles(cfg.CertFile, cfg.KeyFile, now)
 		if err != nil {
 			return nil, err
@@ -92,14 +144,15 @@ func (c *Certificates) CAPEM() []byte {
 }
 
 // ServerTLS returns a configuration for a listener. It always shows the newest certificate. Session tickets are on: a
-// resumed handshake saves a microcontroller most of its energy. Their keys live in memory, so that a restart of the hub
-// costs each device one full handshake.
+// resumed handshake saves a microcontroller most of its energy. Their keys live in memory and go with the process, unless
+// TicketKeys.Use brings others.
 func (c *Certificates) ServerTLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return c.current.Load(), nil
 		},
+		VerifyConnection: c.handshake.count,
 	}
 }
 
@@ -107,7 +160,7 @@ func (c *Certificates) ServerTLS() *tls.Config {
 func (c *Certificates) Run(ctx context.Context) {
 	period := localCheckPeriod
 	if c.local == nil {
-		period = ownFilesPeriod
+		period = filesPeriod
 	}
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
@@ -116,11 +169,21 @@ func (c *Certificates) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if err := c.refresh(time.Now()); err != nil {
-				c.log.Error("certificate not renewed, the earlier one stays", "error", err,
-					"expires", c.current.Load().Leaf.NotAfter)
-			}
+			c.check(time.Now())
 		}
+	}
+}
+
+// check refreshes the certificate and remembers why it could not.
+func (c *Certificates) check(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.local == nil && !c.files.changed() {
+		return
+	}
+	if c.fault = c.refresh(now); c.fault != nil {
+		c.failures++
+		c.log.Error("certificate not renewed, the earlier one stays", "error", c.fault, "expires", c.current.Load().Leaf.NotAfter)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"net/url"
@@ -72,6 +73,12 @@ type IssuedCertificate struct {
 	NotAfter    time.Time
 	Key         string // its kind: "ECDSA P-256"
 }
+
+// ID names the certificate in lists and logs.
+func (c IssuedCertificate) ID() string { return CertificateID(c.Fingerprint) }
+
+// CertificateID is the name in lists and logs of the certificate with that fingerprint: its first digits.
+func CertificateID(fingerprint Hash) string { return hex.EncodeToString(fingerprint[:6]) }
 
 // Issue signs a request (PKCS #10, in PEM or DER) for a device. Of the request only the key counts: the names are the
 // device's, the use is that of a TLS client. Errors: *SigningRequestError.

@@ -17,5 +17,6 @@
 // connections.
 //
 // Reading order: token.go, role.go, scope.go, operators.go, operators_change.go, operators_store.go, cookie.go, certificates.go, authority.go, names.go,
-// ownfiles.go, atomicfile.go, deviceauthority.go.
+// ownfiles.go, atomicfile.go, watchedfiles.go; deviceauthority.go (certificates for devices), devicetrust.go, anchors.go and
+// clientcertificate.go (whose certificates count), ticketkeys.go.
 package auth

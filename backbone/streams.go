@@ -32,6 +32,7 @@ const (
 	Types     = "types"     // the types of fields in the store: one key a measurement
 	States    = "states"    // what devices report and operators desire: one key a device
 	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
+	Tickets   = "tickets"   // keys of TLS session tickets: one key a day
 )
 
 // quarantineMaxBytes bounds the quarantine; when it is full the oldest go.
@@ -39,6 +40,9 @@ const quarantineMaxBytes = 1 << 30
 
 // commandsKept bounds how long the ledger keeps a command, in disk; the ledger's own configuration is below it.
 const commandsKept = 366 * 24 * time.Hour
+
+// ticketsKept bounds how long a key of session tickets is kept, in disk: a day's tickets are over a week later.
+const ticketsKept = 8 * 24 * time.Hour
 
 // What the audit log keeps unless it is configured.
 const (
@@ -77,6 +81,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		{Bucket: Types, History: 1},
 		{Bucket: States, History: 1},
 		{Bucket: Progress, History: 1},
+		{Bucket: Tickets, History: 1, TTL: ticketsKept},
 	} {
 		b.Storage = jetstream.FileStorage
 		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {

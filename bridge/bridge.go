@@ -85,6 +85,8 @@ type Hub struct {
 	// Listener bounds the sockets that l accepts; nil: they have no bound but their deadlines. A connection of it that has
 	// a method Proved is told when its device's CONNECT was accepted.
 	Listener func(l net.Listener) net.Listener
+
+	Certificates devices.Certificates // whose are those of devices; nil: they prove themselves by tokens only
 }
 
 // refused counts a message of a registered device that could not be used, and tells its flight recorder why.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -168,13 +169,13 @@ func (b *Broker) leave(c *client) {
 
 // admit implements rules.
 func (b *Broker) admit(c *client, hello connect) *refusal {
-	device, proof, r := b.identify(c.origin, hello)
+	device, proof, r := b.identify(c, hello)
 	if r == nil {
 		r = b.checkFrozen(device.ID)
 	}
 	if r != nil {
 		b.metrics.connects.WithLabelValues(r.reason).Inc()
-		b.noteRefused(c.origin, hello, r)
+		b.noteRefused(c.origin, cmp.Or(c.origin.Device, device.ID, hello.username), r)
 		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
 		c.conn.sayWhy(wire.ClosePolicy, r.message)
 		return r
@@ -197,8 +198,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 }
 
 // noteRefused tells the flight recorder of the device that a refused CONNECT spoke for, if there is one.
-func (b *Broker) noteRefused(from Origin, hello connect, r *refusal) {
-	id := cmp.Or(from.Device, hello.username)
+func (b *Broker) noteRefused(from Origin, id string, r *refusal) {
 	if _, ok := b.hub.Registry.Get(id); ok {
 		b.hub.Sessions.Note(id, devices.Event{Kind: devices.EventRefused, Reason: r.reason, Message: r.message, Remote: from.Remote, Status: int(r.code)})
 	}
@@ -215,14 +215,15 @@ func (b *Broker) checkFrozen(device string) *refusal {
 
 // identify finds out which device a CONNECT comes from, and what it proved that with: what opened the connection, if
 // that proved anything, else what CONNECT bears.
-func (b *Broker) identify(from Origin, hello connect) (devices.Device, devices.Proof, *refusal) {
+func (b *Broker) identify(c *client, hello connect) (devices.Device, devices.Proof, *refusal) {
+	from := c.origin
 	device, _ := b.hub.Registry.Get(from.Device)
 	proof := from.Proof
 	switch {
 	case from.Device == "", hello.password != "":
 		var r *refusal
 		var said devices.Proof
-		if device, said, r = b.authenticate(hello); r != nil {
+		if device, said, r = b.authenticate(c, hello); r != nil {
 			return device, said, r
 		}
 		if from.Device == "" {
@@ -246,9 +247,12 @@ func otherDevice() *refusal {
 	return &refusal{reason: ReasonOtherDevice, code: codeNotAuthorized, message: "CONNECT names another device than the credentials that opened the connection"}
 }
 
-// authenticate looks at what CONNECT bears.
-func (b *Broker) authenticate(hello connect) (devices.Device, devices.Proof, *refusal) {
-	device, proof, err := b.hub.Registry.Authenticate(hello.username, hello.password)
+// authenticate looks at the certificate of the connection, and at what CONNECT bears.
+func (b *Broker) authenticate(c *client, hello connect) (devices.Device, devices.Proof, *refusal) {
+	device, proof, err := devices.Identify(b.hub.Registry, b.hub.Certificates, tlsState(c.conn.Conn), devices.Credentials{Device: hello.username, Token: hello.password})
+	if status, reason, message, ok := devices.CertificateRefusal(device, err); ok {
+		return device, proof, &refusal{reason: reason, code: codeOfStatus(status), message: message}
+	}
 	if err == nil && proof.Renewal {
 		err = devices.ErrExpired
 	}
@@ -257,6 +261,24 @@ func (b *Broker) authenticate(hello connect) (devices.Device, devices.Proof, *re
 		b.log.Warn("mqtt device could not be authenticated", "err", err)
 	}
 	return device, proof, r
+}
+
+// tlsState is that of the TLS connection that the device shook hands on for MQTT; nil: there is none.
+func tlsState(nc net.Conn) *tls.ConnectionState {
+	secured, ok := nc.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	state := secured.ConnectionState()
+	return &state
+}
+
+// codeOfStatus is MQTT's word for HTTP's 401 and 403.
+func codeOfStatus(status int) reasonCode {
+	if status == http.StatusUnauthorized {
+		return codeBadCredentials
+	}
+	return codeNotAuthorized
 }
 
 // refusalOf says why a device that showed its credentials is not let in; nil: it is.

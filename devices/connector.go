@@ -36,6 +36,7 @@ type Sink interface {
 type Config struct {
 	WriteTimeout     time.Duration // a device that does not read for so long is cut
 	HandshakeTimeout time.Duration // from the upgrade request to its answer
+	Certificates     Certificates  // nil: devices prove themselves by tokens only
 }
 
 // Connector turns requests to /connect into sessions over WebSocket.
@@ -156,10 +157,8 @@ func (c *Connector) refuse(r *http.Request, no *refusal) {
 // no such device exists.
 func (c *Connector) refusedDevice(r *http.Request) string {
 	shown, _ := CredentialsOf(r, true)
-	if d, _, _ := c.registry.Authenticate(shown.Device, shown.Token); d.ID != "" {
-		return d.ID
-	}
-	for _, id := range []string{shown.Device, r.PathValue("device")} {
+	d, _, _ := Identify(c.registry, c.cfg.Certificates, r.TLS, shown)
+	for _, id := range []string{d.ID, shown.Device, r.PathValue("device")} {
 		if _, ok := c.registry.Get(id); ok {
 			return id
 		}

@@ -93,7 +93,7 @@ func (r *Registry) EnrolAgain(ctx context.Context, id string, check func(*Device
 			return err
 		}
 		now := time.Now().UTC().Truncate(time.Millisecond)
-		d.Tokens = []Token{newToken(hash, now, r.tokens.expiry(now))}
+		d.Tokens, d.Certificates = []Token{newToken(hash, now, r.tokens.expiry(now))}, nil
 		return d.validate()
 	})
 	return d, token, err

@@ -41,12 +41,15 @@ const reasonNoCredentials = "no_credentials"
 // identify returns the device that a request to /connect or /connect/{device} comes from.
 func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	shown, ok := CredentialsOf(r, true)
-	if !ok {
-		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, reasonNoCredentials, "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN"}
+	if !ok && (c.cfg.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, reasonNoCredentials, "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN; or a client certificate in the TLS handshake"}
 	}
 	path := r.PathValue("device")
 	// A token alone says whose it is; the path is compared afterwards, so that a right token at a wrong path is told so.
-	d, proof, err := c.registry.Authenticate(shown.Device, shown.Token)
+	d, proof, err := Identify(c.registry, c.cfg.Certificates, r.TLS, shown)
+	if status, reason, detail, ok := CertificateRefusal(d, err); ok {
+		return Device{}, Proof{}, &refusal{status, reason, detail}
+	}
 	switch {
 	case errors.Is(err, ErrDisabled):
 		return Device{}, Proof{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}

@@ -275,6 +275,6 @@ func (r *Registry) reload(ctx context.Context, id string) error {
 }
 
 func (d Device) equal(other Device) bool {
-	return slices.EqualFunc(d.Tokens, other.Tokens, Token.equal) && d.Type == other.Type && d.Enabled == other.Enabled &&
+	return slices.EqualFunc(d.Tokens, other.Tokens, Token.equal) && slices.EqualFunc(d.Certificates, other.Certificates, Certificate.equal) && d.Type == other.Type && d.Enabled == other.Enabled &&
 		slices.Equal(d.Tags, other.Tags) && maps.Equal(d.Attributes, other.Attributes)
 }

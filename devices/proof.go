@@ -25,6 +25,8 @@ type Proof struct {
 	Expires time.Time // zero: never
 	// Renewal: it has expired, within the grace. Such a connection may renew its credentials and do nothing else.
 	Renewal bool
+
+	certificate *shownCertificate // nil: another kind of proof
 }
 
 // Errors of credentials that are no longer good, for errors.Is.
@@ -52,7 +54,10 @@ func (r *Registry) Current(device string, p Proof) error {
 		}
 		return r.tokens.judge(t.Expires, p.Renewal, now)
 	case ProofCertificate:
-		return r.tokens.judge(p.Expires, p.Renewal, now)
+		if err := r.tokens.judge(p.Expires, p.Renewal, now); err != nil {
+			return err
+		}
+		return p.certificate.current(d)
 	case ProofBroker:
 		return nil
 	}

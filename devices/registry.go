@@ -52,8 +52,10 @@ type Device struct {
 	Enabled    bool              `json:"enabled"`
 	Limits     map[string]int64  `json:"limits,omitempty"` // of its own, by name; the others are its type's
 	Created    time.Time         `json:"created"`
-	Tokens     []Token           `json:"tokens,omitempty"`   // the oldest first
-	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it; what it points to is not changed
+	Tokens     []Token           `json:"tokens,omitempty"` // the oldest first
+	// Certificates are those that the hub has issued, the oldest first; what it points to is not changed.
+	Certificates []Certificate `json:"certificates,omitempty"`
+	Enrolled     *Enrolled     `json:"enrolled,omitempty"` // nil: an operator made it; what it points to is not changed
 }
 
 func (d Device) validate() error {
@@ -102,12 +104,13 @@ type Registry struct {
 	changes  atomic.Uint64 // of the mirror, counted after each
 	changing sync.RWMutex  // held for reading while a device is written, for writing by an import
 
-	mu      sync.RWMutex
-	byID    map[string]entry
-	byToken map[auth.Hash]string // device id
-	deleted map[string]uint64    // revision of devices deleted here, until the watch has brought that
-	graves  map[string]uint64    // revision of the deletion, of devices that were
-	plans   map[string]time.Time // keys of imports that are not finished, and when they were written
+	mu        sync.RWMutex
+	byID      map[string]entry
+	byToken   map[auth.Hash]string // device id
+	certified int                  // devices with certificates
+	deleted   map[string]uint64    // revision of devices deleted here, until the watch has brought that
+	graves    map[string]uint64    // revision of the deletion, of devices that were
+	plans     map[string]time.Time // keys of imports that are not finished, and when they were written
 
 	follower func(ctx context.Context, device string) // see follow
 	writing  map[string]int                           // devices that are being written here, which tells of them itself
@@ -131,6 +134,13 @@ func (r *Registry) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.byID)
+}
+
+// HasCertificates reports whether any device has a certificate that the hub has issued.
+func (r *Registry) HasCertificates() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.certified > 0
 }
 
 // List returns all devices, sorted by id.
@@ -171,7 +181,7 @@ func (r *Registry) Update(ctx context.Context, id string, change func(*Device) e
 		if err := change(d); err != nil {
 			return err
 		}
-		d.ID, d.Tokens, d.Created = kept.ID, kept.Tokens, kept.Created
+		d.ID, d.Tokens, d.Certificates, d.Created = kept.ID, kept.Tokens, kept.Certificates, kept.Created
 		return d.validate()
 	})
 }

@@ -167,11 +167,17 @@ func (r *Registry) keep(d Device, revision uint64) bool {
 	for _, t := range d.Tokens {
 		r.byToken[t.Hash] = d.ID
 	}
+	if len(d.Certificates) > 0 {
+		r.certified++
+	}
 	return true
 }
 
-// dropTokens needs mu.
+// dropTokens takes a record's credentials out of what is found by them. It needs mu.
 func (r *Registry) dropTokens(d Device) {
+	if len(d.Certificates) > 0 {
+		r.certified--
+	}
 	for _, t := range d.Tokens {
 		delete(r.byToken, t.Hash)
 	}

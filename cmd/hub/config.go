@@ -49,6 +49,8 @@ type DevicesConfig struct {
 	Clones           ClonesConfig  `yaml:"clones"`
 	ProbeAfter       time.Duration `yaml:"probe_after"`   // of silence of the program; 0: never
 	ProbeTimeout     time.Duration `yaml:"probe_timeout"` // then the device is unresponsive
+
+	Certificates CertificatesConfig `yaml:"certificates"`
 }
 
 // ClonesConfig says what is done about several devices that use one identity and displace each other.
@@ -210,6 +212,8 @@ func defaultConfig() Config {
 			ProbeAfter:       10 * time.Minute,
 			ProbeTimeout:     15 * time.Second,
 			Clones:           ClonesConfig{Policy: devices.ClonesFreeze, Count: 4, Window: time.Minute, Freeze: 10 * time.Minute},
+
+			Certificates: CertificatesConfig{Lifetime: auth.DefaultDeviceCertificateLife},
 		},
 		Ingest: IngestConfig{
 			JournalBytes: backbone.DefaultJournalMaxBytes,

@@ -50,6 +50,7 @@ func (c *Config) validate(faults *faultList) {
 	c.validateListeners(faults)
 	c.validateTLS(faults)
 	c.validateDevices(faults)
+	c.validateCertificates(faults)
 	c.validateTypes(faults)
 	c.validateProfiles(faults)
 	c.validateIngest(faults)

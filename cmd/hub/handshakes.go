@@ -38,8 +38,14 @@ func newHandshakes(most int, wait time.Duration) *handshakes {
 
 // config is c for connections of a sockets' listener.
 func (h *handshakes) config(c *tls.Config) *tls.Config {
+	next := c.GetConfigForClient
 	c = c.Clone()
-	c.GetConfigForClient = h.admit
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if own, err := h.admit(hello); own != nil || err != nil || next == nil {
+			return own, err
+		}
+		return next(hello)
+	}
 	return c
 }
 

@@ -66,7 +66,7 @@ func (h *hub) handler() http.Handler {
 func (h *hub) serve() {
 	handler := h.handler()
 	server := h.server(handler)
-	server.TLSConfig = h.handshakes.config(h.certs.ServerTLS())
+	server.TLSConfig = h.handshakes.config(h.serverTLS("h2", "http/1.1"))
 	h.run("https", server, func() error { return server.ServeTLS(h.sockets.listener(h.listener), "", "") })
 	if h.plain != nil {
 		plain := h.server(behindProxy(handler, h.cfg.HTTP.Forwarded))

@@ -41,6 +41,9 @@ type hub struct {
 	bus       *backbone.Backbone
 	acts      *acts.Log
 	certs     *auth.Certificates
+	authority *auth.DeviceAuthority
+	trust     *auth.DeviceTrust
+	tickets   *auth.TicketKeys
 	operators *auth.Operators
 	store     *store.Store
 
@@ -115,11 +118,7 @@ func (h *hub) openAuth(ctx context.Context) error {
 	}
 	h.stop.add("operators", func(context.Context) error { return h.operators.Close() })
 	h.background("last uses of tokens", h.operators.KeepUses)
-	if h.certs, err = auth.OpenCertificates(h.path("tls"), h.cfg.TLS, h.log); err != nil {
-		return err
-	}
-	h.background("certificates", h.certs.Run)
-	return nil
+	return h.openCertificates(ctx)
 }
 
 func (h *hub) openStore(ctx context.Context) (err error) {
@@ -208,7 +207,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	h.stop.add("commands", h.commands.Close)
 	h.sessions.Bind(h.commands)
 	h.background("command events", h.noteCommands)
-	devices.NewGuard(h.registry, h.sessions, h.abandonCommands)
+	h.followTrust(devices.NewGuard(h.registry, h.sessions, h.abandonCommands))
 	if err := h.acts.Follow(ctx, h.commandActs); err != nil {
 		return err
 	}
@@ -221,7 +220,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
-		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout,
+		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust,
 	}, h.registry, h.profiles, h.throttle, h.sessions, h.admission, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
@@ -261,7 +260,8 @@ func (h *hub) openBridge(context.Context) error {
 		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log,
 		Admission: h.admission, Listener: h.sockets.listener,
 	}
-	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.certs.ServerTLS()), joined)
+	joined.Certificates = h.trust
+	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.serverTLS()), joined)
 	if err != nil {
 		return err
 	}
@@ -301,6 +301,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,
+		Certificates: h.trust, Issuer: devices.NewIssuer(h.authority, h.registry, h.sessions),
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,
