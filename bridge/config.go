@@ -19,6 +19,7 @@ type BrokerConfig struct {
 	PlainAnywhere bool          `yaml:"plain_anywhere"`    // lets plain_listen be any address: tokens then travel in the open
 	MaxFrame      int           `yaml:"max_frame"`         // bytes of a payload
 	Handshake     time.Duration `yaml:"handshake_timeout"` // from the accepted socket to a whole CONNECT
+	Unacked       time.Duration `yaml:"unacked_timeout"`   // a connection ends when what was sent to it is not acknowledged by its TCP for so long
 	MaxKeepalive  time.Duration `yaml:"max_keepalive"`     // longest keepalive; also of devices that ask for none
 	SessionExpiry time.Duration `yaml:"session_expiry"`    // how long a disconnected device's session is kept
 }
@@ -27,7 +28,7 @@ type BrokerConfig struct {
 func DefaultBrokerConfig() BrokerConfig {
 	return BrokerConfig{
 		Listen: ":8883", Plain: Off, MaxFrame: wire.DefaultMaxFrame, Handshake: 10 * time.Second,
-		MaxKeepalive: time.Hour, SessionExpiry: time.Hour,
+		Unacked: 45 * time.Second, MaxKeepalive: time.Hour, SessionExpiry: time.Hour,
 	}
 }
 

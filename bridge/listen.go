@@ -6,22 +6,25 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"telemetryhub/devices"
 )
 
 // listen binds what is configured.
 func (b *Broker) listen(tlsConfig *tls.Config) error {
+	lc := devices.ListenConfig(b.cfg.Unacked)
 	if wanted(b.cfg.Listen) {
 		if tlsConfig == nil {
 			return errors.New("mqtt broker: listen: a TLS configuration is needed")
 		}
-		l, err := net.Listen("tcp", b.cfg.Listen)
+		l, err := lc.Listen(b.commits, "tcp", b.cfg.Listen)
 		if err != nil {
 			return fmt.Errorf("mqtt broker: listen: %w", err)
 		}
 		b.listeners = append(b.listeners, tls.NewListener(b.bounded(l), tlsConfig))
 	}
 	if wanted(b.cfg.Plain) {
-		l, err := net.Listen("tcp", b.cfg.Plain)
+		l, err := lc.Listen(b.commits, "tcp", b.cfg.Plain)
 		if err != nil {
 			return fmt.Errorf("mqtt broker: plain_listen: %w", err)
 		}

@@ -46,6 +46,7 @@ func (n *conn) look(now time.Time) {
 	}
 	if n.paused.Load() {
 		n.session.Touch() // it is we who do not read: its liveness stands still
+		n.hub.sessions.holdProbe(n.session, now)
 		return
 	}
 	seen := n.session.seen.Load()

@@ -196,6 +196,18 @@ func (s *Sessions) judgeProbes(now time.Time) {
 	}
 }
 
+// holdProbe lets the time of a session's probe stand still: the hub does not read what may be its answer.
+func (s *Sessions) holdProbe(n *Session, now time.Time) {
+	if !n.probed.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.probes[n.Device]; p != nil && p.session == n {
+		p.sent = now
+	}
+}
+
 // sendProbes probes the devices that have said nothing for long. Each waits up to a quarter longer than the others, so that
 // devices that came together are not probed together.
 func (s *Sessions) sendProbes(now time.Time) {

@@ -231,3 +231,34 @@ func TestAnUnresponsiveDeviceComesAgain(t *testing.T) {
 		}
 	})
 }
+
+// While the journal is behind the hub does not read what may be the answer.
+func TestAProbesTimeStandsStillWhileTheHubDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHubOf(t, probing())
+		d := h.dialMute("d1") // a pipe in memory takes no pong that nobody reads
+		d.hello(`{}`)
+		h.sink.block()
+		d.send(`{"T":1}`)
+		time.Sleep(time.Second)
+		outcome := make(chan devices.Probed, 1)
+		go func() {
+			p, err := h.sessions.Probe(context.Background(), "d1")
+			if err != nil {
+				t.Error(err)
+			}
+			outcome <- p
+		}()
+		d.nextProbe()
+		go d.send(`{"id":"hub.probe","result":{}}`) // it answers, and nobody reads
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if len(outcome) != 0 || h.sessions.Presence("d1").Unresponsive != 0 {
+			t.Error("an answer that the hub did not read was missed")
+		}
+		h.sink.free()
+		if p := <-outcome; p.Outcome != devices.ProbeAnswered {
+			t.Errorf("%+v", p)
+		}
+	})
+}

@@ -26,7 +26,7 @@ const (
 
 // listen binds the ports before anything is opened: a port that is in use is the commonest fault, and costs nothing so.
 func (h *hub) listen(ctx context.Context) (err error) {
-	var lc net.ListenConfig
+	lc := devices.ListenConfig(h.cfg.Devices.unacked())
 	if h.listener, err = lc.Listen(ctx, "tcp", h.cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s (key listen): %w", h.cfg.Listen, err)
 	}
@@ -40,6 +40,12 @@ func (h *hub) listen(ctx context.Context) (err error) {
 	h.stop.add("plain port", func(context.Context) error { return ignoreClosed(h.plain.Close()) })
 	return nil
 }
+
+// unacked is how long what was sent to a device may go without an acknowledgement of its TCP.
+func (c DevicesConfig) unacked() time.Duration { return max(c.Keepalive, leastUnacked) }
+
+// leastUnacked leaves a bad network the time for some retransmissions.
+const leastUnacked = 10 * time.Second
 
 // ignoreClosed is for listeners that their server has closed already.
 func ignoreClosed(err error) error {

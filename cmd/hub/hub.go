@@ -282,6 +282,7 @@ func (h *hub) openBridge(context.Context) error {
 func (c Config) broker() bridge.BrokerConfig {
 	b := bridge.DefaultBrokerConfig() // without listeners it serves what comes over WebSocket
 	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
+	b.Unacked = c.Devices.unacked()
 	b.MaxFrame, b.SessionExpiry = int(c.Devices.MaxFrame), c.MQTT.SessionExpiry
 	return b
 }

@@ -71,6 +71,7 @@ func moduleHomes() map[string][]string {
 		"github.com/hanwen/go-fuse/v2":                {"torture"},
 		"github.com/schollz/progressbar/v3":           {"cmd/device-sim", "cmd/hubctl"},
 		"golang.org/x/term":                           {"cmd/device-sim", "cmd/hubctl"},
+		"golang.org/x/sys":                            {"devices"},
 		"golang.org/x/time":                           {"api", "bridge", "devices", "cmd/device-sim"},
 	}
 }
