@@ -60,6 +60,8 @@ func (f fakeEnrolment) Remove(_ context.Context, id string) (enrolment.View, err
 	return f.Get(id)
 }
 
+func (f fakeEnrolment) Knows(key string) bool { return key == "enr_good" }
+
 func (f fakeEnrolment) Enrol(_ context.Context, r devices.EnrolRequest) (devices.Enrolment, error) {
 	switch {
 	case r.Key != "enr_good":

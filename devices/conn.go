@@ -42,6 +42,8 @@ type conn struct {
 	speaks    atomic.Bool  // it has said hello, or answered something
 	paused    atomic.Bool  // the reader waits for us, not for the device
 
+	unconfirmed atomic.Pointer[unconfirmed] // nil but for a device that has just enrolled
+
 	out  outbox
 	acks acks
 }

@@ -37,6 +37,7 @@ type Config struct {
 	WriteTimeout     time.Duration // a device that does not read for so long is cut
 	HandshakeTimeout time.Duration // from the upgrade request to its answer
 	Certificates     Certificates  // nil: devices prove themselves by tokens only
+	Enroller         Enroller      // of devices that come with an enrolment key; nil: none may
 }
 
 // Connector turns requests to /connect into sessions over WebSocket.
@@ -115,11 +116,16 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if protocol == subprotocolMQTT { // whose pace the broker watches
-		c.serveMQTT(w, r, device.ID, proof)
+	isMQTT := protocol == subprotocolMQTT // whose pace the broker watches
+	if !isMQTT && c.refuseHurried(w, r, device.ID) { // what is refused otherwise opens nothing
 		return
 	}
-	if c.refuseHurried(w, r, device.ID) { // last: what is refused otherwise opens nothing
+	device, proof, ok := c.enrolFirst(w, r, device, proof)
+	if !ok {
+		return
+	}
+	if isMQTT {
+		c.serveMQTT(w, r, device.ID, proof)
 		return
 	}
 	if ws := c.upgrade(w, r, protocol, device.ID); ws != nil {
@@ -261,6 +267,7 @@ func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *
 		c.turnAway(n, remote, later)
 		return
 	}
+	proof = n.offer(proof)
 	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
 	c.add(n)
 	if err := c.registry.Current(device, proof); err != nil { // a change before Attach found no session to end

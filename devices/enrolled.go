@@ -67,6 +67,8 @@ func (e *EnrolError) Temporary() bool {
 
 // Enroller gives devices credentials for an enrolment key. Its error is an *EnrolError.
 type Enroller interface {
+	// Knows reports whether there is such a key, whether or not it is of use.
+	Knows(key string) bool
 	Enrol(ctx context.Context, r EnrolRequest) (Enrolment, error)
 }
 

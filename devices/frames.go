@@ -15,6 +15,9 @@ func (n *conn) handle(s *scratch) {
 		n.refuseErr(f.ID, err)
 		return
 	}
+	if u := n.unconfirmed.Load(); u != nil && n.confirming(u, f) {
+		return
+	}
 	switch f.Kind {
 	case wire.KindTelemetry:
 		err = s.decoder.DecodeBare(f.Params, &s.telemetry)

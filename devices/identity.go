@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"telemetryhub/auth"
 )
 
 // Credentials are what a request shows of itself. Device is empty where only a token was shown.
@@ -43,6 +45,9 @@ func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	shown, ok := CredentialsOf(r, true)
 	if !ok && (c.cfg.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
 		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, reasonNoCredentials, "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN; or a client certificate in the TLS handshake"}
+	}
+	if auth.IsEnrolmentKey(shown.Token) {
+		return c.identifyByKey(r, shown)
 	}
 	path := r.PathValue("device")
 	// A token alone says whose it is; the path is compared afterwards, so that a right token at a wrong path is told so.

@@ -44,6 +44,7 @@ func (n *conn) look(now time.Time) {
 	if now.Sub(n.out.born) > readyAfter {
 		n.out.ready()
 	}
+	n.lookConfirmed(now)
 	if n.paused.Load() {
 		n.session.Touch() // it is we who do not read: its liveness stands still
 		n.hub.sessions.holdProbe(n.session, now)

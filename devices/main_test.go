@@ -85,7 +85,7 @@ func newWholeHub(t testing.TB, life devices.Life, rate float64, connections int)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.throttle = devices.NewThrottle(h.sessions, nil, log)
 	h.connector = devices.NewConnector(devices.Config{
-		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second, Enroller: &enroller{registry: h.registry},
 	}, h.registry, h.profiles(), h.throttle, h.sessions, h.admission, h.sink, h.states, log)
 	mux := http.NewServeMux()
 	mux.Handle("/connect", h.connector)

@@ -137,6 +137,9 @@ func (o *outbox) tooLarge(frame []byte) *wire.Error {
 
 // ready lets commands come: the device has said something, or long enough nothing.
 func (o *outbox) ready() {
+	if o.conn.unconfirmed.Load() != nil {
+		return
+	}
 	o.mu.Lock()
 	first := !o.open && !o.closing
 	o.open = o.open || first

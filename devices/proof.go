@@ -16,6 +16,8 @@ const (
 	ProofToken       ProofKind = "token"
 	ProofCertificate ProofKind = "certificate"
 	ProofBroker      ProofKind = "broker" // an external MQTT broker vouches for the device
+	// ProofEnrolment is of a request with an enrolment key; the device gets a token before it gets a session.
+	ProofEnrolment ProofKind = "enrolment key"
 )
 
 // Proof is what a connection proved itself with. The zero Proof proves nothing.
@@ -25,6 +27,8 @@ type Proof struct {
 	Expires time.Time // zero: never
 	// Renewal: it has expired, within the grace. Such a connection may renew its credentials and do nothing else.
 	Renewal bool
+	// Offer: the connection begins with giving the device the token that this is the proof of. Not of a session.
+	Offer *Offer
 
 	certificate *shownCertificate // nil: another kind of proof
 }

@@ -14,6 +14,7 @@ const (
 	CodeInternal       = -32603
 	CodeUnavailable    = -32000 // the hub cannot take it now; try again after data.retry_after_ms
 	CodeTooLarge       = -32001 // over max_frame
+	CodeCredentials    = -32002 // the credentials allow it no longer, or allow nothing new
 	CodeExpired        = -32050 // a device's answer: the command came after its time, and was not started
 	CodeCancelled      = -32051 // a device's answer: it gave the command up, as it was asked to
 )
@@ -32,6 +33,7 @@ const (
 	ReasonRateLimited   = "rate_limited"      // more than a limit of the device allows in a time
 	ReasonConnects      = "too_many_connects" // likewise, of connections
 	ReasonStateTooLarge = "state_too_large"   // what a device reported, or is to be told, is over a limit
+	ReasonUnconfirmed   = "not_confirmed"     // a frame of a device that has not confirmed the credentials of its enrolment
 
 	// Of single readings: these are quarantined.
 	ReasonBadReading     = "bad_reading"

@@ -220,7 +220,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
-		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust,
+		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust, Enroller: h.enrolment,
 	}, h.registry, h.profiles, h.throttle, h.sessions, h.admission, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
