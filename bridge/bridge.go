@@ -16,6 +16,8 @@ type Registry interface {
 	Authenticate(device, token string) (devices.Device, devices.Proof, error)
 	Get(id string) (devices.Device, bool)
 	Current(device string, p devices.Proof) error // nil: it may be connected
+	// Confirm notes that the device has the credentials that its enrolment gave it.
+	Confirm(ctx context.Context, device string, p devices.Proof) error
 }
 
 // Profiles knows what holds for each device.
@@ -79,6 +81,7 @@ type Hub struct {
 	Admission Admission
 	Sink      Sink
 	States    States
+	Enroller  devices.Enroller      // of devices that come with an enrolment key; nil: none may
 	Metrics   prometheus.Registerer // nil: no metrics
 	Log       *slog.Logger
 

@@ -174,11 +174,7 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 		r = b.checkFrozen(device.ID)
 	}
 	if r != nil {
-		b.metrics.connects.WithLabelValues(r.reason).Inc()
-		b.noteRefused(c.origin, cmp.Or(c.origin.Device, device.ID, hello.username), r)
-		b.log.Debug("mqtt connection refused", "device", hello.username, "remote", c.origin.Remote, "reason", r.reason)
-		c.conn.sayWhy(wire.ClosePolicy, r.message)
-		return r
+		return b.refuseConnect(c, cmp.Or(c.origin.Device, device.ID, hello.username), r)
 	}
 	if c.origin.Device == "" { // else whoever opened the way has asked
 		if later := b.hub.Admission.Admit(b.commits, device.ID, b.isOnline(device.ID)); later != nil {
@@ -189,12 +185,24 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 	if r := b.checkPace(c); r != nil {
 		return r
 	}
+	if r := b.enrolFirst(c, hello); r != nil {
+		return b.refuseConnect(c, device.ID, r)
+	}
 	b.metrics.connects.WithLabelValues("").Inc()
 	if hello.will != nil {
 		c.takeWill(*hello.will)
 	}
 	c.admitted()
 	return nil
+}
+
+// refuseConnect counts a CONNECT that is refused.
+func (b *Broker) refuseConnect(c *client, device string, r *refusal) *refusal {
+	b.metrics.connects.WithLabelValues(r.reason).Inc()
+	b.noteRefused(c.origin, device, r)
+	b.log.Debug("mqtt connection refused", "device", device, "remote", c.origin.Remote, "reason", r.reason)
+	c.conn.sayWhy(wire.ClosePolicy, r.message)
+	return r
 }
 
 // noteRefused tells the flight recorder of the device that a refused CONNECT spoke for, if there is one.
@@ -228,7 +236,7 @@ func (b *Broker) identify(c *client, hello connect) (devices.Device, devices.Pro
 		}
 		if from.Device == "" {
 			proof = said
-		} else if device.ID != from.Device {
+		} else if device.ID != from.Device || said.Kind == devices.ProofEnrolment && proof.Offer == nil {
 			return device, proof, otherDevice()
 		}
 	case hello.username != "" && hello.username != from.Device:
@@ -249,6 +257,9 @@ func otherDevice() *refusal {
 
 // authenticate looks at the certificate of the connection, and at what CONNECT bears.
 func (b *Broker) authenticate(c *client, hello connect) (devices.Device, devices.Proof, *refusal) {
+	if devices.IsEnrolmentKey(hello.password) {
+		return b.identifyByKey(c.origin, hello)
+	}
 	device, proof, err := devices.Identify(b.hub.Registry, b.hub.Certificates, tlsState(c.conn.Conn), devices.Credentials{Device: hello.username, Token: hello.password})
 	if status, reason, message, ok := devices.CertificateRefusal(device, err); ok {
 		return device, proof, &refusal{reason: reason, code: codeOfStatus(status), message: message}
@@ -307,6 +318,7 @@ func (b *Broker) established(c *client, p peer) {
 		return
 	}
 	c.entered = true
+	c.takeOffer()
 	c.session = b.hub.Sessions.Attach(devices.Attachment{
 		Device: c.device, Transport: c.origin.Transport, Remote: c.origin.Remote, Proof: c.proof, Link: c.link,
 	})
@@ -368,6 +380,9 @@ func (b *Broker) take(c *client, m message) error {
 	}
 	s := b.scratches.get()
 	defer b.scratches.put(s)
+	if c.unconfirmed != nil {
+		return b.confirming(c, about, s, m)
+	}
 	switch about {
 	case subjectState:
 		return b.takeState(c.device, s, m)

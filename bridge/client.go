@@ -19,17 +19,18 @@ type client struct {
 	admitted func()
 
 	// Owned by the goroutine that serves the connection.
-	device    string
-	proof     devices.Proof // by which CONNECT was accepted
-	entered   bool          // counted among the hub's connections
-	session   *devices.Session
-	v5        bool // it speaks MQTT 5
-	booted    bool // it has named its boot
-	kept      devices.KeptProfile
-	hold      *devices.Hold // that the last message asks for; nil: none
-	will      *message      // published when the connection ends without DISCONNECT
-	goodbye   bool          // the device sent DISCONNECT
-	endReason string        // why the engine ended it, "" when it did not say
+	device      string
+	proof       devices.Proof // by which CONNECT was accepted
+	entered     bool          // counted among the hub's connections
+	session     *devices.Session
+	v5          bool // it speaks MQTT 5
+	booted      bool // it has named its boot
+	kept        devices.KeptProfile
+	hold        *devices.Hold // that the last message asks for; nil: none
+	will        *message      // published when the connection ends without DISCONNECT
+	goodbye     bool          // the device sent DISCONNECT
+	unconfirmed *unconfirmed  // nil but for a device that has just enrolled
+	endReason   string        // why the engine ended it, "" when it did not say
 }
 
 func newClient(b *Broker, from Origin, admitted func()) *client {
@@ -55,6 +56,10 @@ func (c *client) takeWill(will message) {
 
 // ready tells the session that commands find the device listening, also when it subscribed anew.
 func (c *client) ready() {
+	if c.unconfirmed != nil {
+		c.offer()
+		return
+	}
 	if c.session != nil && c.link.subscribed() {
 		c.session.Ready()
 	}
@@ -82,6 +87,9 @@ func (c *client) shut(code int, reason string) {
 
 // end is called when the connection has ended, with the engine's error.
 func (c *client) end(err error) {
+	if c.unconfirmed != nil {
+		c.unconfirmed.timer.Stop()
+	}
 	c.link.end()
 	if c.entered {
 		defer c.broker.hub.Admission.Exit()

@@ -100,7 +100,7 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.

@@ -39,6 +39,7 @@ type link struct {
 	inflight map[uint16]string // ids of commands, by packet id
 	lastID   uint16
 	desired  desired
+	held     bool // the desired state is kept back
 	shutting bool
 	reason   string
 }

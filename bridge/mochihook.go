@@ -140,7 +140,9 @@ func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packe
 	r, refused := errors.AsType[*refusal](err)
 	switch {
 	case !refused:
-		c.endReason = "its message could not be made durable"
+		if c.endReason == "" {
+			c.endReason = "its message could not be made durable"
+		}
 		_ = h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeUnavailable), Reason: "the message could not be made durable; send it again"})
 		return pk, packets.ErrRejectPacket
 	case cl.Properties.ProtocolVersion == 5 && pk.FixedHeader.Qos > 0:

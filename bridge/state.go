@@ -43,6 +43,9 @@ type desired struct {
 // tellState tells a device that has subscribed of its desired state, as a retained message would, but never of an old
 // one.
 func (c *client) tellState() {
+	if c.unconfirmed != nil {
+		return
+	}
 	if st := c.broker.hub.States.State(c.device); st.Version > 0 {
 		c.link.Desire(st)
 	}
@@ -66,7 +69,7 @@ func (l *link) Desire(st wire.State) {
 // stateDue reports whether the device is to be told of its state now: it listens, has acknowledged what it was told
 // before, and takes one more QoS 1 message. It needs mu.
 func (l *link) stateDue() bool {
-	if l.desired.next == nil || l.desired.packetID != 0 {
+	if l.held || l.desired.next == nil || l.desired.packetID != 0 {
 		return false
 	}
 	qos, _, listens := l.peer.granted(subjectDesired)

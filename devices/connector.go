@@ -116,7 +116,7 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	isMQTT := protocol == subprotocolMQTT // whose pace the broker watches
+	isMQTT := protocol == subprotocolMQTT            // whose pace the broker watches
 	if !isMQTT && c.refuseHurried(w, r, device.ID) { // what is refused otherwise opens nothing
 		return
 	}

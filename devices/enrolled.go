@@ -13,6 +13,9 @@ import (
 // gives it others, should it have lost them; its credentials are good all the same, also afterwards.
 const ConfirmWithin = 24 * time.Hour
 
+// IsEnrolmentKey reports whether what stands in the place of a token says of itself that it is an enrolment key.
+func IsEnrolmentKey(secret string) bool { return auth.IsEnrolmentKey(secret) }
+
 // Enrolled says by which enrolment key a device came.
 type Enrolled struct {
 	Key      string    `json:"key"`            // its id

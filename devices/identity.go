@@ -4,8 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-
-	"telemetryhub/auth"
 )
 
 // Credentials are what a request shows of itself. Device is empty where only a token was shown.
@@ -46,7 +44,7 @@ func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	if !ok && (c.cfg.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
 		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, reasonNoCredentials, "show the device's token: Authorization: Bearer TOKEN, Authorization: Basic DEVICE:TOKEN, or ?token=TOKEN; or a client certificate in the TLS handshake"}
 	}
-	if auth.IsEnrolmentKey(shown.Token) {
+	if IsEnrolmentKey(shown.Token) {
 		return c.identifyByKey(r, shown)
 	}
 	path := r.PathValue("device")

@@ -119,9 +119,13 @@ func (n *conn) offer(p Proof) Proof {
 // confirming takes a frame of a device that has not confirmed its credentials, and reports whether that was all.
 func (n *conn) confirming(u *unconfirmed, f wire.Frame) (done bool) {
 	if f.Kind == wire.KindAnswer {
-		if a, err := f.Answer(); err == nil && a.ID == OfferID {
+		a, err := f.Answer()
+		if err == nil && a.ID == OfferID {
 			n.confirmed(u, a)
 			return true
+		}
+		if err == nil && a.ID == wire.ProbeID {
+			return true // that it came was all
 		}
 	}
 	if string(f.Method) == "hello" {
