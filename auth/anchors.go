@@ -20,6 +20,8 @@ type anchors struct {
 	asked         *x509.CertPool // all of them: the names that clients are told
 	authorities   int
 	lists         []*revokedList
+	keys          map[issuerKey]bool // of the authorities
+	orphans       []error            // lists of authorities that are not there
 	byIssuer      map[issuerKey][]*revokedList
 }
 
@@ -32,7 +34,10 @@ func keyOfIssuer(cert *x509.Certificate) issuerKey {
 	return sha256.Sum256(slices.Concat(cert.RawSubject, cert.RawSubjectPublicKeyInfo))
 }
 
-// readAnchors reads all files, or says which cannot be used.
+// errOrphan says that a list is of no authority that is there.
+var errOrphan = errors.New("is signed by none of the authorities in ca_files")
+
+// readAnchors reads all files, or says which cannot be used. Lists of other authorities are left out and named.
 func readAnchors(cfg DeviceTrustConfig, own *x509.Certificate) (*anchors, error) {
 	authorities := []*x509.Certificate{own}
 	for _, file := range cfg.CAFiles {
@@ -44,10 +49,11 @@ func readAnchors(cfg DeviceTrustConfig, own *x509.Certificate) (*anchors, error)
 	}
 	a := &anchors{
 		roots: x509.NewCertPool(), intermediates: x509.NewCertPool(), asked: x509.NewCertPool(),
-		authorities: len(authorities), byIssuer: map[issuerKey][]*revokedList{},
+		authorities: len(authorities), keys: map[issuerKey]bool{}, byIssuer: map[issuerKey][]*revokedList{},
 	}
 	for _, cert := range authorities {
 		a.asked.AddCert(cert)
+		a.keys[keyOfIssuer(cert)] = true
 		// One whose signer is there too is no end of a chain: else nobody would look whether the signer has revoked it.
 		if signedByAnother(cert, authorities) {
 			a.intermediates.AddCert(cert)
@@ -57,7 +63,9 @@ func readAnchors(cfg DeviceTrustConfig, own *x509.Certificate) (*anchors, error)
 	}
 	for _, file := range cfg.CRLFiles {
 		lists, err := readRevoked(file, authorities)
-		if err != nil {
+		if errors.Is(err, errOrphan) {
+			a.orphans = append(a.orphans, err)
+		} else if err != nil {
 			return nil, fmt.Errorf("revoked certificates of devices: %w", err)
 		}
 		a.lists = append(a.lists, lists...)
@@ -99,6 +107,18 @@ func readAuthorities(file string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: holds no PEM block %q", file, pemCertificate)
 	}
 	return read, nil
+}
+
+// follows says why a may not take the place of before: a list that an authority had is gone, though the authority is not. What
+// it has revoked would be good again.
+func (a *anchors) follows(before *anchors) error {
+	for _, old := range before.lists {
+		kept := slices.ContainsFunc(a.byIssuer[old.issuer], func(l *revokedList) bool { return l.file == old.file })
+		if a.keys[old.issuer] && !kept {
+			return fmt.Errorf("revoked certificates of devices: %s: no longer holds a list of the authority that it was of", old.file)
+		}
+	}
+	return nil
 }
 
 // chains returns the ways from what a client has shown to an authority, as they are at a time.
@@ -198,15 +218,20 @@ func readRevoked(file string, authorities []*x509.Certificate) ([]*revokedList, 
 		ders = append(ders, data)
 	}
 	var lists []*revokedList
+	var orphan error
 	for _, der := range ders {
 		list, err := parseRevoked(der, authorities)
+		if errors.Is(err, errOrphan) {
+			orphan = fmt.Errorf("%s: %w", file, err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		list.file = file
 		lists = append(lists, list)
 	}
-	return lists, nil
+	return lists, orphan
 }
 
 func parseRevoked(der []byte, authorities []*x509.Certificate) (*revokedList, error) {
@@ -218,7 +243,7 @@ func parseRevoked(der []byte, authorities []*x509.Certificate) (*revokedList, er
 		return bytes.Equal(cert.RawSubject, crl.RawIssuer) && crl.CheckSignatureFrom(cert) == nil
 	})
 	if signer < 0 {
-		return nil, fmt.Errorf("is signed by none of the authorities in ca_files; it says that its issuer is %q", crl.Issuer)
+		return nil, fmt.Errorf("%w; it says that its issuer is %q", errOrphan, crl.Issuer)
 	}
 	for _, extension := range crl.Extensions {
 		if extension.Critical { // such as those of delta lists and lists of a part (section 5.2)

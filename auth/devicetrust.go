@@ -47,6 +47,9 @@ func OpenDeviceTrust(cfg DeviceTrustConfig, own *DeviceAuthority, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
+	if len(read.orphans) > 0 {
+		return nil, fmt.Errorf("revoked certificates of devices: %w", errors.Join(read.orphans...))
+	}
 	t.take(read)
 	return t, nil
 }
@@ -79,6 +82,9 @@ func (t *DeviceTrust) reread() bool {
 		return false
 	}
 	read, err := readAnchors(t.cfg, t.own.authority.cert)
+	if err == nil {
+		err = read.follows(t.current.Load())
+	}
 	if err != nil {
 		t.failures++
 		t.fault = err
@@ -110,7 +116,11 @@ func (t *DeviceTrust) Fault() error {
 	if t.fault != nil {
 		return t.fault
 	}
-	for _, list := range t.current.Load().lists {
+	current := t.current.Load()
+	if len(current.orphans) > 0 { // of an authority that was taken away
+		return errors.Join(current.orphans...)
+	}
+	for _, list := range current.lists {
 		if list.stale(time.Now()) {
 			return fmt.Errorf("%s should have been replaced by %s: what was revoked since is not known", list.file, list.nextUpdate.UTC().Format(time.RFC3339))
 		}

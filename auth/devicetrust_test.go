@@ -277,6 +277,7 @@ func TestTrustIsReadAgain(t *testing.T) {
 	own := openDeviceAuthority(t, t.TempDir())
 	cert, others := f.issue("ca", "a", "/CN=a", forClients), other.issue("ca", "b", "/CN=b", forClients)
 	f.revoke()
+	other.revoke()
 	first := read(t, f.path("crl.pem"))
 	f.revoke("a")
 	second := read(t, f.path("crl.pem"))
@@ -301,6 +302,11 @@ func TestTrustIsReadAgain(t *testing.T) {
 		if trust.Fault() == nil || trust.Status().Failures != 1 || changes != 0 {
 			t.Errorf("a broken list: fault %v, %+v, %d changes", trust.Fault(), trust.Status(), changes)
 		}
+		f.write("crl.pem", string(read(t, other.path("crl.pem"))))
+		pass()
+		if trust.Fault() == nil || trust.Status().Failures != 2 || changes != 0 {
+			t.Errorf("the list of another authority in place of this one's: fault %v, %d changes", trust.Fault(), changes)
+		}
 		f.write("crl.pem", string(second))
 		pass()
 		if changes != 1 || trust.Fault() != nil || trust.Status().Revoked != 1 {
@@ -312,6 +318,13 @@ func TestTrustIsReadAgain(t *testing.T) {
 		wantDevice(t, trust, "", auth.CertificateNotYetValid, others)
 		if changes != 2 || trust.Status().Operators != 2 {
 			t.Errorf("a new authority: %d changes, %+v", changes, trust.Status())
+		}
+		// An authority is taken away: its list need not go at the same time.
+		f.write("ca.pem", string(read(t, other.path("ca.pem"))))
+		pass()
+		wantDevice(t, trust, "", auth.CertificateUntrusted, cert)
+		if err := trust.Fault(); changes != 3 || err == nil || !strings.Contains(err.Error(), "signed by none of the authorities") {
+			t.Errorf("an authority is gone: %d changes, fault %v", changes, err)
 		}
 	})
 }

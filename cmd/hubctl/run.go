@@ -33,6 +33,8 @@ type commandLine struct {
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
 		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
 
+		Cert devicesCert `cmd:"" help:"Give a device a certificate of the hub's authority, for its own key or a new one."`
+
 		Probe    devicesProbe    `cmd:"" help:"Ask a device whether its program lives."`
 		Unfreeze devicesUnfreeze `cmd:"" help:"Let a device in again that was frozen, as several used its identity."`
 

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// certify has hubctl give a device a certificate for a new key.
+func (h *certified) certify(device string) (cert *tls.Certificate, id string) {
+	h.t.Helper()
+	prefix := filepath.Join(h.t.TempDir(), "device")
+	out, errs, status := h.ctl("devices", "cert", device, "--new-key", prefix, "--json")
+	var made struct{ ID, KeyFile string }
+	if err := json.Unmarshal([]byte(out), &made); err != nil || status != 0 {
+		h.t.Fatalf("hubctl devices cert: %d %s %s", status, out, errs)
+	}
+	if info, err := os.Stat(prefix + ".key"); err != nil || info.Mode().Perm() != 0o600 {
+		h.t.Errorf("the key's file: %v, %v", info.Mode(), err)
+	}
+	pair, err := tls.LoadX509KeyPair(prefix+".pem", prefix+".key")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	key, err := os.ReadFile(prefix + ".key")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if block, _ := pem.Decode(key); block == nil || strings.Contains(h.stderr.String(), string(key[40:80])) {
+		h.t.Error("the key is in the hub's log")
+	}
+	return &pair, made.ID
+}
+
+// closeCode reads until the hub closes and returns the code.
+func closeCode(t *testing.T, ws *websocket.Conn) int {
+	t.Helper()
+	if err := ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, _, err := ws.ReadMessage(); err != nil {
+			closed, _ := errors.AsType[*websocket.CloseError](err)
+			if closed == nil {
+				t.Fatalf("no close frame: %v", err)
+			}
+			return closed.Code
+		}
+	}
+}
+
+// disconnectCode reads until MQTT's DISCONNECT and returns its reason code.
+func disconnectCode(t *testing.T, conn *tls.Conn) byte {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(conn)
+	if len(all) < 3 || all[0] != 0xe0 {
+		t.Fatalf("no DISCONNECT: % x, %v", all, err)
+	}
+	return all[2]
+}
+
+// TestRevokedCertificatesEndLiveConnections: each way to revoke ends what rests on the certificate within a second, on each
+// transport, and nothing else; a session ticket does not bring it back.
+func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
+	h := startCertified(t)
+	for _, id := range []string{"w", "m", "stays"} {
+		h.newDevice(id)
+	}
+	bystander, _, reason := h.connect(h.issue("stays", nil), "/connect", "")
+	if bystander == nil {
+		t.Fatal(reason)
+	}
+	ended := func(what string, revoke func(), w, m *tls.Certificate) {
+		t.Helper()
+		client := h.with(w)
+		client.ClientSessionCache = tls.NewLRUClientSessionCache(2)
+		ws, _, err := (&websocket.Dialer{TLSClientConfig: client}).DialContext(t.Context(), strings.Replace(h.url, "https", "wss", 1)+"/connect", nil)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		defer ws.Close()
+		conn, code, said := h.connectMQTT(m, "m", "")
+		if code != 0 {
+			t.Fatalf("%s: MQTT %#x %s", what, code, said)
+		}
+		revoke()
+		since := time.Now()
+		if code := closeCode(t, ws); code != 4003 {
+			t.Errorf("%s: closed with %d", what, code)
+		}
+		if code := disconnectCode(t, conn); code != 0x87 && code != 0x98 {
+			t.Errorf("%s: MQTT disconnected with %#x", what, code)
+		}
+		t.Logf("%s: out after %v", what, time.Since(since).Round(time.Millisecond))
+		// The client resumes its TLS session: that proves nothing.
+		_, answer, err := (&websocket.Dialer{TLSClientConfig: client}).DialContext(t.Context(), strings.Replace(h.url, "https", "wss", 1)+"/connect", nil)
+		if err == nil || answer == nil || answer.StatusCode/100 != 4 {
+			t.Fatalf("%s: it is let in again: %v", what, err)
+		}
+		answer.Body.Close()
+	}
+
+	enable := func(enabled bool) {
+		t.Helper()
+		for _, device := range []string{"w", "m"} {
+			if status := h.call(http.MethodPatch, "/api/v1/devices/"+device, map[string]bool{"enabled": enabled}, nil); status != 200 {
+				t.Fatal(status)
+			}
+		}
+	}
+	w, _ := h.certify("w")
+	m, _ := h.certify("m")
+	ended("disabled", func() { enable(false) }, w, m)
+	enable(true)
+
+	fw, fm := h.issue("w", nil), h.issue("m", nil)
+	ended("a list of the operator's authority", func() { h.replace(h.crl, h.fleetCA.crl(fw, fm)) }, fw, fm)
+	// What was issued to the same devices by the hub is none of that list's business.
+	if ws, _, reason := h.connect(w, "/connect", ""); ws == nil {
+		t.Error(reason)
+	}
+	// Superseded: a device's connection keeps its own beside the newest, an older one is void at once.
+	newer, _ := h.certify("w")
+	newest, _ := h.certify("w")
+	for name, test := range map[string]struct {
+		cert *tls.Certificate
+		want string
+	}{"of the connection": {w, ""}, "between": {newer, "certificate_revoked"}, "newest": {newest, ""}} {
+		if _, _, reason := h.connect(test.cert, "/connect", ""); reason != test.want {
+			t.Errorf("%s: %q, want %q", name, reason, test.want)
+		}
+	}
+
+	if err := bystander.WriteMessage(websocket.TextMessage, []byte(`{"id":1,"method":"hello"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, answer, err := bystander.ReadMessage(); err != nil || !strings.Contains(string(answer), `"stays"`) {
+		t.Errorf("the connection of another certificate did not stay: %s, %v", answer, err)
+	}
+	fw, fm = h.issue("w", nil), h.issue("m", nil)
+	ended("another authority in its place", func() { h.replace(h.caFile, newFleetCA(t).pem()) }, fw, fm)
+	if code := closeCode(t, bystander); code != 4003 {
+		t.Errorf("a connection of an authority that is gone: %d", code)
+	}
+}
+
+// TestTLSSessionsOutliveTheHub: a device that comes back after a restart of the hub, be it by kill -9, resumes its
+// session, with its certificate or without one.
+func TestTLSSessionsOutliveTheHub(t *testing.T) {
+	h := startCertified(t)
+	h.newDevice("node-1")
+	cert := h.issue("node-1", nil)
+	for name, cert := range map[string]*tls.Certificate{"with a certificate": cert, "without": nil} {
+		for _, address := range []string{strings.TrimPrefix(h.url, "https://"), strings.TrimPrefix(h.mqtt, "mqtts://")} {
+			client := h.with(cert)
+			client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+			resumed := func() bool {
+				conn, err := tls.Dial("tcp", address, client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				// In TLS 1.3 the ticket comes with the first data: read until the hub gives up on us, or a moment.
+				_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+				_, err = conn.Read(make([]byte, 1))
+				var timeout net.Error
+				if err != nil && !errors.As(err, &timeout) && !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+				return conn.ConnectionState().DidResume
+			}
+			if resumed() || !resumed() {
+				t.Errorf("%s, %s: the second connection, and it alone, is to be resumed", name, address)
+			}
+			h.kill()
+			h.again()
+			if !resumed() {
+				t.Errorf("%s, %s: not resumed after a restart of the hub", name, address)
+			}
+		}
+	}
+}
