@@ -33,6 +33,10 @@ func actName(operation string) string {
 		return "device.token"
 	case "new-device-certificate":
 		return "device.certificate"
+	case "rotate-credentials":
+		return "device.rotate"
+	case "revoke-credential":
+		return "device.revoke"
 	case "retry-quarantined":
 		return "quarantine.retry"
 	case "drop-quarantined":

@@ -152,24 +152,6 @@ func (s *Server) forgetState(ctx context.Context, device string) {
 	}
 }
 
-type deviceTokenOutput struct {
-	Body struct {
-		ID    string `json:"id"`
-		Token string `json:"token" doc:"Shown this once; the hub keeps only its hash"`
-	}
-}
-
-func (s *Server) newDeviceToken(ctx context.Context, in *DevicePath) (*deviceTokenOutput, error) {
-	token, err := s.deps.Registry.NewToken(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	s.logChange(ctx, "token renewed", in.ID)
-	out := &deviceTokenOutput{}
-	out.Body.ID, out.Body.Token = in.ID, token
-	return out, nil
-}
-
 // logChange leaves a trace of who changed what.
 func (s *Server) logChange(ctx context.Context, change, id string) {
 	s.log.InfoContext(ctx, "device changed", "change", change, "device", id, "operator", exchangeOf(ctx).operator.Name)

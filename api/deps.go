@@ -31,8 +31,20 @@ type Registry interface {
 	List() []devices.Device // sorted by id
 	Update(ctx context.Context, id string, change func(*devices.Device) error) (devices.Device, error)
 	Delete(ctx context.Context, id string) error
-	NewToken(ctx context.Context, id string) (string, error)
+	AddToken(ctx context.Context, id string, q devices.TokenRequest) (secret string, t devices.Token, err error)
 	Authenticate(device, token string) (devices.Device, devices.Proof, error)
+}
+
+// Credentials are what devices prove themselves with; devices.Rotation is one.
+type Credentials interface {
+	List(device string) ([]devices.Credential, error)
+	Revoke(ctx context.Context, device, id string) error
+	// Rotate offers a new token to the device on its connection. said tells more of an outcome that is not Confirmed.
+	Rotate(ctx context.Context, device string) (t devices.Token, o devices.RotationOutcome, said string, err error)
+	// Renew gives a device what it asks for by itself, as JSON.
+	Renew(ctx context.Context, device string, p devices.Proof, params []byte) ([]byte, error)
+	// Used notes that a device proved itself without a connection.
+	Used(device string, p devices.Proof)
 }
 
 // Recorder is what befell each device on the line, the newest first; devices.Sessions is one.
@@ -171,6 +183,7 @@ type Deps struct {
 	Accounts  Accounts
 	Registry  Registry
 	Importer  Importer
+	Proofs    Credentials
 	Sessions  Sessions
 	Commands  Commands
 	States    States

@@ -129,10 +129,6 @@ func (s *Server) registerDevices() {
 		OperationID: "delete-device", Method: http.MethodDelete, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Remove a device",
 		Description: "Its connection ends, its token is void, its open commands are cancelled or, if sent, unknown, and its state is removed. Its readings stay; the answer says so.",
 	}, s.deleteDevice)
-	register(s, admin, huma.Operation{
-		OperationID: "new-device-token", Method: http.MethodPost, Path: "/api/v1/devices/{id}/token", Tags: tags, Summary: "Give a device a new token",
-		Description: "The old one is void at once and its connection ends. The token is shown this once.",
-	}, s.newDeviceToken)
 }
 
 // latestTimeout bounds how long a whole list waits for the store to say what it had before this start; what it has not

@@ -176,14 +176,14 @@ func TestDeleteAndRenew(t *testing.T) {
 	if data, _ := v["data"].(string); v["id"] != "d1" || !strings.Contains(data, "stay") {
 		t.Errorf("deleted: %v", v)
 	}
-	if got := b.said(&b.left); !slices.Equal(got, []string{"d1 abandoned by ada: the device was deleted", "d1 forgotten"}) {
+	if got := b.said(&b.left); !slices.Equal(got, []string{"d2 token keep=0s life=0s", "d1 abandoned by ada: the device was deleted", "d1 forgotten"}) {
 		t.Errorf("made of it %v", got)
 	}
 	b.ask("DELETE", "/api/v1/devices/d1", "op_admin", "").wantProblem(404, "device_not_found")
 	b.ask("POST", "/api/v1/devices/d1/token", "op_admin", "").wantProblem(404, "device_not_found")
 	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d2"}`).wantProblem(409, "device_exists")
 	b.ask("POST", "/api/v1/devices", "op_admin", `{"id":"d1"}`).want(201)
-	if got := b.said(&b.left); len(got) != 3 || got[2] != "d1 abandoned by ada: the device was deleted" {
+	if got := b.said(&b.left); len(got) != 4 || got[3] != "d1 abandoned by ada: the device was deleted" {
 		t.Errorf("made of it %v, want the end of what a kill in the middle of the deletion left, for the new device alone", got)
 	}
 }

@@ -217,19 +217,30 @@ func (f fakeRegistry) Delete(_ context.Context, id string) error {
 	return nil
 }
 
-func (f fakeRegistry) NewToken(_ context.Context, id string) (string, error) {
+func (f fakeRegistry) AddToken(_ context.Context, id string, q devices.TokenRequest) (string, devices.Token, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	t := devices.Token{ID: "c2"}
 	if _, ok := f.devices[id]; !ok {
-		return "", devices.ErrNotFound
+		return "", t, devices.ErrNotFound
 	}
 	f.keys[id] = "dev_renewed"
-	return f.keys[id], nil
+	f.left = append(f.left, fmt.Sprintf("%s token keep=%v life=%v", id, q.Keep, q.Life))
+	if q.Life > 0 {
+		t.Expires = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	return f.keys[id], t, nil
 }
 
 func (f fakeRegistry) Authenticate(id, token string) (devices.Device, devices.Proof, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	switch token {
+	case "dev_expired":
+		return f.devices["d1"], devices.Proof{Kind: devices.ProofToken, Renewal: true}, nil
+	case "dev_over":
+		return f.devices["d1"], devices.Proof{}, devices.ErrExpired
+	}
 	for have, key := range f.keys {
 		if key == token && (id == "" || id == have) {
 			if d := f.devices[have]; d.Enabled {

@@ -153,6 +153,16 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		return newProblem(http.StatusNotFound, "device_not_found", "no device has this id")
 	case errors.Is(err, devices.ErrCredentials):
 		return newProblem(http.StatusUnauthorized, "bad_credentials", "the device's credentials are wrong")
+	case errors.Is(err, devices.ErrNoCredential):
+		return newProblem(http.StatusNotFound, "credential_not_found", "%v", devices.ErrNoCredential)
+	case errors.Is(err, devices.ErrOffline):
+		return newProblem(http.StatusConflict, "device_offline", "%v; a new token can be given to it by hand: hubctl devices token", err)
+	case errors.Is(err, devices.ErrRotating):
+		return newProblem(http.StatusConflict, "rotating", "%v", err).retryAfter(defaultRetry)
+	case errors.Is(err, devices.ErrNotAsked):
+		return newProblem(http.StatusConflict, "not_by_token", "%v", err)
+	case errors.Is(err, devices.ErrTooManyTokens):
+		return newProblem(http.StatusConflict, "too_many_tokens", "%v", err)
 	case errors.Is(err, devices.ErrDisabled):
 		return newProblem(http.StatusForbidden, "device_disabled", "the device is disabled")
 	case errors.Is(err, commands.ErrNotFound):

@@ -111,6 +111,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerAccounts()
 	s.registerDevices()
 	s.registerCertificates()
+	s.registerCredentials()
 	s.registerWhy()
 	s.registerLife()
 	s.registerImport()

@@ -94,28 +94,41 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 
 // authenticateDevice returns the id of the device that the request's credentials belong to, which must be the path's.
 func (s *Server) authenticateDevice(r *http.Request, id string) (string, error) {
+	p, err := s.proveDevice(r, id)
+	if err != nil {
+		return "", err
+	}
+	if p.Renewal {
+		return "", deviceUnauthorized(wire.ReasonCredentials, "the device's token has expired; POST /api/v1/devices/{id}/credentials gives a new one for it")
+	}
+	s.deps.Proofs.Used(id, p)
+	return id, nil
+}
+
+// proveDevice returns what the request's credentials prove of the path's device. They may be good for renewal only.
+func (s *Server) proveDevice(r *http.Request, id string) (devices.Proof, error) {
 	shown, ok := devices.CredentialsOf(r, false)
 	if !ok && (s.deps.Certificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0) {
-		return "", deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN, or shows a client certificate in the TLS handshake")
+		return devices.Proof{}, deviceUnauthorized("no_credentials", "a device sends Authorization: Bearer TOKEN, or Basic DEVICE:TOKEN, or shows a client certificate in the TLS handshake")
 	}
 	d, proof, err := devices.Identify(s.deps.Registry, s.deps.Certificates, r.TLS, shown)
 	if status, reason, detail, ok := devices.CertificateRefusal(d, err); ok {
 		if status == http.StatusUnauthorized {
-			return "", deviceUnauthorized(reason, detail)
+			return devices.Proof{}, deviceUnauthorized(reason, detail)
 		}
-		return "", newProblem(status, reason, "%s", detail)
+		return devices.Proof{}, newProblem(status, reason, "%s", detail)
 	}
 	switch {
-	case errors.Is(err, devices.ErrExpired), err == nil && proof.Renewal:
-		return "", deviceUnauthorized("credentials_expired", "the device's token has expired")
+	case errors.Is(err, devices.ErrExpired):
+		return proof, deviceUnauthorized(wire.ReasonCredentials, "the device's token has expired, and the time in which it could have renewed itself is over")
 	case errors.Is(err, devices.ErrCredentials), errors.Is(err, devices.ErrNotFound):
-		return "", deviceUnauthorized("bad_credentials", "the device's credentials are wrong")
+		return proof, deviceUnauthorized("bad_credentials", "the device's credentials are wrong")
 	case err != nil:
-		return "", err
+		return proof, err
 	case d.ID != id:
-		return "", newProblem(http.StatusForbidden, "wrong_device", "the credentials are those of another device than %q", clip(id))
+		return proof, newProblem(http.StatusForbidden, "wrong_device", "the credentials are those of another device than %q", clip(id))
 	}
-	return d.ID, nil
+	return proof, nil
 }
 
 func deviceUnauthorized(reason, detail string) *Problem {

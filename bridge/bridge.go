@@ -82,6 +82,7 @@ type Hub struct {
 	Sink      Sink
 	States    States
 	Enroller  devices.Enroller      // of devices that come with an enrolment key; nil: none may
+	Renewer   devices.Renewer       // gives devices new credentials
 	Metrics   prometheus.Registerer // nil: no metrics
 	Log       *slog.Logger
 
@@ -106,6 +107,7 @@ const (
 	ReasonDisabled      = "device_disabled"
 	ReasonNoSession     = "answer_without_session"
 	ReasonOtherDevice   = "other_device" // CONNECT and the connection below it name two
+	ReasonNotSubscribed = "not_subscribed"
 )
 
 // Transports as they stand in devices.Attachment.

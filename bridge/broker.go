@@ -264,9 +264,6 @@ func (b *Broker) authenticate(c *client, hello connect) (devices.Device, devices
 	if status, reason, message, ok := devices.CertificateRefusal(device, err); ok {
 		return device, proof, &refusal{reason: reason, code: codeOfStatus(status), message: message}
 	}
-	if err == nil && proof.Renewal {
-		err = devices.ErrExpired
-	}
 	r := refusalOf(err)
 	if r != nil && r.code == codeUnavailable {
 		b.log.Warn("mqtt device could not be authenticated", "err", err)
@@ -300,7 +297,7 @@ func refusalOf(err error) *refusal {
 	case errors.Is(err, devices.ErrDisabled):
 		return &refusal{reason: ReasonDisabled, code: codeNotAuthorized, message: "the device is disabled"}
 	case errors.Is(err, devices.ErrExpired):
-		return &refusal{reason: "credentials_expired", code: codeBadCredentials, message: "the credentials have expired"}
+		return &refusal{reason: wire.ReasonCredentials, code: codeBadCredentials, message: "the credentials have expired, and the time in which they could have been renewed is over"}
 	case errors.Is(err, devices.ErrNotFound), errors.Is(err, devices.ErrRevoked):
 		return &refusal{reason: "bad_credentials", code: codeBadCredentials, message: "the device does not exist any more, or its credentials were revoked"}
 	case errors.Is(err, devices.ErrCredentials):
@@ -327,7 +324,9 @@ func (b *Broker) established(c *client, p peer) {
 		return
 	}
 	c.ready()
-	c.tellState()
+	if !c.session.Renews() {
+		c.tellState()
+	}
 }
 
 // packet implements rules.
@@ -340,7 +339,9 @@ func (b *Broker) packet(c *client) {
 // subscribed implements rules.
 func (b *Broker) subscribed(c *client) {
 	c.ready()
-	c.tellState()
+	if c.session != nil && !c.session.Renews() {
+		c.tellState()
+	}
 }
 
 // acknowledged implements rules.
@@ -368,11 +369,14 @@ func (b *Broker) published(c *client, m message) error {
 
 func (b *Broker) take(c *client, m message) error {
 	device, about, ok := splitTopic(ownPrefix, m.topic)
-	if !ok || device != c.device || !about.fromDevice() {
+	if !ok || device != c.device || !about.fromDevice() && about != subjectCredentials {
 		return &refusal{
 			reason: ReasonTopic, code: codeNotAuthorized,
-			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, state, response}") + " only",
+			message: "a device publishes on " + joinTopic(ownPrefix, c.device, "{telemetry, event, state, response, credentials}") + " only",
 		}
+	}
+	if c.proof.Renewal && about != subjectCredentials {
+		return expired()
 	}
 	if r := checkSize(sizeBefore(m.payload, b.mark), c.profile().Limits.MaxFrame); r != nil {
 		b.hub.Throttle.Passed(devices.LimitMaxFrame, c.profile(), 1)
@@ -384,6 +388,8 @@ func (b *Broker) take(c *client, m message) error {
 		return b.confirming(c, about, s, m)
 	}
 	switch about {
+	case subjectCredentials:
+		return b.renew(c, s, m)
 	case subjectState:
 		return b.takeState(c.device, s, m)
 	case subjectResponse:

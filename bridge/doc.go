@@ -26,7 +26,7 @@
 //
 // bridge.go (what the package asks of others), config.go, topics.go, intake.go (a payload on its way to the journal),
 // broker.go (the embedded broker's rules), listen.go, postpone.go (devices that come too fast), conn.go, sieve.go (what is too large), client.go (one connection), pace.go (what is too fast), enrol.go (who comes by an enrolment key), link.go (commands down),
-// response.go (what comes of them), state.go (states up and down),
+// response.go (what comes of them), state.go (states up and down), renewing.go (new credentials),
 // reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and mochihook.go (the one that is used, and
 // what has to be mended in it), external.go (an external broker's client), externalconfig.go, dial.go, line.go (one
 // connection to it), bridged.go (devices behind it), metrics.go, log.go.

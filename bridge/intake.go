@@ -40,6 +40,7 @@ type refusal struct {
 	reason  string // for counters
 	message string // for people
 	code    reasonCode
+	unacked bool  // MQTT 3.1.1 is told by no acknowledgement: the device is to send the message again, on another connection
 	limit   int64 // that was passed; 0: none
 	value   int64 // what was measured against it
 }

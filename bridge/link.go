@@ -14,7 +14,7 @@ import (
 
 // Errors of sending a command to a device: surely nothing was sent.
 var (
-	errNotSubscribed = errors.New("the device is connected by MQTT and has not subscribed to its command topic")
+	errNotSubscribed = errors.New("the device is connected by MQTT and has not subscribed to the topic")
 	errBusy          = errors.New("the device does not read: too many commands wait for its socket")
 	errInflight      = errors.New("the device has not acknowledged the commands before")
 	errEnded         = errors.New("the connection has ended")
@@ -53,14 +53,16 @@ func (l *link) open(p peer) {
 }
 
 // subscribed reports whether the device listens to commands.
-func (l *link) subscribed() bool {
+func (l *link) subscribed() bool { return l.listens(subjectCommand) }
+
+func (l *link) listens(about subject) bool {
 	l.mu.Lock()
 	p := l.peer
 	l.mu.Unlock()
 	if p == nil {
 		return false
 	}
-	_, _, ok := p.granted(subjectCommand)
+	_, _, ok := p.granted(about)
 	return ok
 }
 
@@ -77,7 +79,7 @@ func (l *link) Send(cmd wire.Command) error {
 func (l *link) send(cmd wire.Command) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out, qos, err := l.prepare(wire.AppendCommand(nil, cmd))
+	out, qos, err := l.prepare(subjectCommand, wire.AppendCommand(nil, cmd))
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,12 @@ func (l *link) send(cmd wire.Command) error {
 func (l *link) Cancel(id string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out, _, err := l.prepare(wire.AppendCancel(nil, id))
+	return l.once(subjectCommand, wire.AppendCancel(nil, id))
+}
+
+// once sends at most once. It needs mu.
+func (l *link) once(about subject, payload []byte) error {
+	out, _, err := l.prepare(about, payload)
 	if err != nil {
 		return fmt.Errorf("send by mqtt: %w", err)
 	}
@@ -112,31 +119,26 @@ func (l *link) Cancel(id string) error {
 func (l *link) Probe() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out, _, err := l.prepare(wire.AppendProbe(nil))
-	if err != nil {
-		return fmt.Errorf("send by mqtt: %w", err)
-	}
-	l.add(out)
-	return nil
+	return l.once(subjectCommand, wire.AppendProbe(nil))
 }
 
 // Speaks implements devices.Prober.
 func (l *link) Speaks(time.Duration) bool { return l.subscribed() }
 
-// prepare makes a message for the command's topic, and returns the QoS that the device subscribed with. An error of type
+// prepare makes a message for one of the device's topics, and returns the QoS that the device subscribed with. An error of type
 // *wire.Error says that the device never takes it. It needs mu.
-func (l *link) prepare(payload []byte) (out publication, qos byte, err error) {
+func (l *link) prepare(about subject, payload []byte) (out publication, qos byte, err error) {
 	if l.ended || l.shutting || l.peer == nil {
 		return out, 0, errEnded
 	}
-	qos, identifiers, ok := l.peer.granted(subjectCommand)
+	qos, identifiers, ok := l.peer.granted(about)
 	if !ok {
 		return out, 0, errNotSubscribed
 	}
 	if len(l.queue) >= commandQueue {
 		return out, 0, errBusy
 	}
-	out = publication{topic: joinTopic(ownPrefix, l.client.device, subjectCommand), payload: payload, identifiers: identifiers}
+	out = publication{topic: joinTopic(ownPrefix, l.client.device, about), payload: payload, identifiers: identifiers}
 	maxPacket, _, _ := l.peer.limits()
 	if size := len(out.payload) + len(out.topic) + packetOverhead; maxPacket > 0 && size > maxPacket {
 		return out, 0, &wire.Error{

@@ -145,6 +145,8 @@ func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packe
 		}
 		_ = h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeUnavailable), Reason: "the message could not be made durable; send it again"})
 		return pk, packets.ErrRejectPacket
+	case r.unacked && cl.Properties.ProtocolVersion < 5:
+		return pk, packets.ErrRejectPacket
 	case cl.Properties.ProtocolVersion == 5 && pk.FixedHeader.Qos > 0:
 		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: byte(r.code)}
 		if pk.FixedHeader.Qos == 2 {

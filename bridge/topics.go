@@ -19,6 +19,10 @@ const (
 	subjectState     subject = "state"
 	subjectCommand   subject = "command"
 	subjectDesired   subject = "desired"
+
+	// Of the embedded broker alone, which is who proves devices: what a device asks for, and what it is given.
+	subjectCredentials subject = "credentials"
+	subjectIssued      subject = "issued"
 )
 
 // splitTopic takes PREFIX/DEVICE/SUBJECT apart. It does not check that the subject is one that devices publish.
@@ -55,7 +59,7 @@ func filterAllowed(device, filter string) bool {
 		return false
 	}
 	switch rest {
-	case "#", "+", string(subjectCommand), string(subjectDesired):
+	case "#", "+", string(subjectCommand), string(subjectDesired), string(subjectIssued):
 		return true
 	}
 	return false

@@ -34,6 +34,7 @@ type Sink interface {
 
 // Config is what an operator can set of device connections.
 type Config struct {
+	Renewer          Renewer       // gives devices new credentials
 	WriteTimeout     time.Duration // a device that does not read for so long is cut
 	HandshakeTimeout time.Duration // from the upgrade request to its answer
 	Certificates     Certificates  // nil: devices prove themselves by tokens only
@@ -270,6 +271,9 @@ func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *
 	proof = n.offer(proof)
 	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
 	c.add(n)
+	if proof.Renewal {
+		n.sayExpired()
+	}
 	if err := c.registry.Current(device, proof); err != nil { // a change before Attach found no session to end
 		n.Close(wire.CloseRevoked, VoidReason(err))
 	}

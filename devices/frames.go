@@ -18,6 +18,10 @@ func (n *conn) handle(s *scratch) {
 	if u := n.unconfirmed.Load(); u != nil && n.confirming(u, f) {
 		return
 	}
+	if n.session.Renews() && !isForRenewal(f) {
+		n.refuse(f.ID, ExpiredError())
+		return
+	}
 	switch f.Kind {
 	case wire.KindTelemetry:
 		err = s.decoder.DecodeBare(f.Params, &s.telemetry)
@@ -63,6 +67,8 @@ func (n *conn) call(s *scratch, f wire.Frame) error {
 		return n.hello(f)
 	case "state":
 		return n.report(f)
+	case "credentials":
+		return n.renew(f)
 	case "progress":
 		p, err := wire.DecodeProgress(f.Params)
 		if err == nil {
@@ -71,13 +77,17 @@ func (n *conn) call(s *scratch, f wire.Frame) error {
 		}
 		return err
 	}
-	return &wire.Error{Code: wire.CodeMethodNotFound, Reason: wire.ReasonUnknownMethod, Message: "unknown method " + string(f.Method) + "; the hub knows hello, telemetry, event, state, progress"}
+	return &wire.Error{Code: wire.CodeMethodNotFound, Reason: wire.ReasonUnknownMethod, Message: "unknown method " + string(f.Method) + "; the hub knows hello, telemetry, event, state, progress, credentials"}
 }
 
 func (n *conn) hello(f wire.Frame) error {
 	h, err := wire.DecodeHello(f.Params)
 	if err != nil {
 		return err
+	}
+	if n.session.Renews() {
+		n.helloAside(f.ID)
+		return nil
 	}
 	n.speaks.Store(true)
 	n.session.Describe(h.Firmware, h.Model)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"telemetryhub/wire"
 )
 
 // Credentials are what a request shows of itself. Device is empty where only a token was shown.
@@ -56,8 +58,8 @@ func (c *Connector) identify(r *http.Request) (Device, Proof, *refusal) {
 	switch {
 	case errors.Is(err, ErrDisabled):
 		return Device{}, Proof{}, &refusal{http.StatusForbidden, "device_disabled", "the device is disabled; an operator can enable it"}
-	case errors.Is(err, ErrExpired), err == nil && proof.Renewal:
-		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "credentials_expired", "the token has expired; `hubctl devices token DEVICE` gives a new one"}
+	case errors.Is(err, ErrExpired):
+		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, wire.ReasonCredentials, "the token has expired, and the time in which it could have renewed itself is over; `hubctl devices token DEVICE` gives a new one"}
 	case err != nil:
 		return Device{}, Proof{}, &refusal{http.StatusUnauthorized, "bad_credentials", "the token is not valid for this device; `hubctl devices token DEVICE` gives a new one"}
 	case path != "" && path != d.ID:

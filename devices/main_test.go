@@ -30,6 +30,7 @@ type hub struct {
 	registry  *devices.Registry
 	sessions  *devices.Sessions
 	guard     *devices.Guard
+	rotation  *devices.Rotation
 	connector *devices.Connector
 	admission *devices.Admission
 	throttle  *devices.Throttle
@@ -70,10 +71,15 @@ func newBoundedHub(t testing.TB, rate float64, connections int) *hub {
 
 func newWholeHub(t testing.TB, life devices.Life, rate float64, connections int) *hub {
 	t.Helper()
+	return newHubWith(t, life, devices.TokenConfig{}, rate, connections)
+}
+
+func newHubWith(t testing.TB, life devices.Life, tokens devices.TokenConfig, rate float64, connections int) *hub {
+	t.Helper()
 	h := &hub{t: t, kv: newMemoryKV(), sink: newSink(), answers: &answers{}, states: newStates(), listener: newMemoryListener(), log: &logBuffer{}, tokens: map[string]string{}}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if h.registry, err = devices.OpenRegistry(t.Context(), h.kv, devices.TokenConfig{}); err != nil {
+	if h.registry, err = devices.OpenRegistry(t.Context(), h.kv, tokens); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"d1", "d2", "d3"} {
@@ -84,7 +90,9 @@ func newWholeHub(t testing.TB, life devices.Life, rate float64, connections int)
 	h.sessions.Bind(h.answers)
 	h.guard = devices.NewGuard(h.registry, h.sessions, h.answers.leaving)
 	h.throttle = devices.NewThrottle(h.sessions, nil, log)
+	h.rotation = devices.NewRotation(h.registry, h.sessions, nil, log)
 	h.connector = devices.NewConnector(devices.Config{
+		Renewer:      h.rotation,
 		WriteTimeout: 10 * time.Second, HandshakeTimeout: 10 * time.Second, Enroller: &enroller{registry: h.registry},
 	}, h.registry, h.profiles(), h.throttle, h.sessions, h.admission, h.sink, h.states, log)
 	mux := http.NewServeMux()

@@ -137,8 +137,8 @@ func (o *outbox) tooLarge(frame []byte) *wire.Error {
 
 // ready lets commands come: the device has said something, or long enough nothing.
 func (o *outbox) ready() {
-	if o.conn.unconfirmed.Load() != nil {
-		return
+	if o.conn.unconfirmed.Load() != nil || o.conn.session.Renews() {
+		return // neither commands nor state
 	}
 	o.mu.Lock()
 	first := !o.open && !o.closing

@@ -26,7 +26,8 @@ type Presence struct {
 	Version        uint64    `json:"version,omitempty"` // of the device's last change; larger than those before it, over restarts too
 	Boot           string    `json:"boot,omitempty"`
 	Frozen         *Freeze   `json:"frozen,omitempty"`
-	Unresponsive   int64     `json:"-"` // Unix ms since when its program says nothing, and did not answer a probe; 0: it is not
+	Unresponsive   int64     `json:"-"`                    // Unix ms since when its program says nothing, and did not answer a probe; 0: it is not
+	Credential     string    `json:"credential,omitempty"` // id of what it proved itself with
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
 	Methods        []string  `json:"methods,omitempty"` // announced in hello; not changed once given out
@@ -37,6 +38,7 @@ type Presence struct {
 type remembered struct {
 	Presence
 	Units map[string]string `json:"units,omitempty"`
+	Uses  []use             `json:"uses,omitempty"`
 }
 
 // Presence returns what is known of the device; of one that was never connected, nothing.
@@ -67,7 +69,7 @@ func (s *Session) presence() Presence {
 
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
 		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
-		Session: s.id, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
+		Session: s.id, Credential: s.proof.ID, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
 	}
 }
 
@@ -131,6 +133,9 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 			s.last[device] = p.Presence
 			if p.Units != nil {
 				s.units[device] = p.Units
+			}
+			if p.Uses != nil {
+				s.uses[device] = p.Uses
 			}
 			s.lastID = max(s.lastID, p.Session) // the clock may have been set back since
 		}
@@ -202,17 +207,24 @@ func (s *Sessions) dirtyShards() map[uint32]map[string]remembered {
 	}
 	for device := range s.last {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = remembered{s.present(device), nil}
+			known[device] = remembered{Presence: s.present(device)}
 		}
 	}
 	for device, n := range s.byDevice {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = remembered{n.presence(), nil}
+			known[device] = remembered{Presence: n.presence()}
 		}
 	}
 	for device, units := range s.units {
 		if known, ok := shards[shardOf(device)]; ok {
-			known[device] = remembered{known[device].Presence, units}
+			known[device] = remembered{Presence: known[device].Presence, Units: units}
+		}
+	}
+	for device, uses := range s.uses {
+		if known, ok := shards[shardOf(device)]; ok {
+			of := known[device]
+			of.Uses = uses
+			known[device] = of
 		}
 	}
 	return shards
@@ -226,6 +238,7 @@ func (s *Sessions) Forget(device string) {
 	delete(s.units, device)
 	delete(s.frozen, device)
 	delete(s.contests, device)
+	delete(s.uses, device)
 	s.dirty[device] = true
 	s.recorder.forget(device)
 }

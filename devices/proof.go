@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"telemetryhub/auth"
 )
 
 // ProofKind says what a connection proved itself with.
@@ -42,31 +40,45 @@ var (
 // Current returns nil as long as the device may be connected by that proof. A proof that is good for renewal is, until
 // its grace is over. Errors: ErrNotFound, ErrDisabled, ErrRevoked, ErrExpired.
 func (r *Registry) Current(device string, p Proof) error {
+	_, err := r.standing(device, p)
+	return err
+}
+
+// standing is Current, and says until when that holds if nothing changes; zero: for ever.
+func (r *Registry) standing(device string, p Proof) (until time.Time, err error) {
 	d, ok := r.Get(device)
 	switch {
 	case !ok:
-		return fmt.Errorf("device %s: %w", device, ErrNotFound)
+		return until, fmt.Errorf("device %s: %w", device, ErrNotFound)
 	case !d.Enabled:
-		return fmt.Errorf("device %s: %w", device, ErrDisabled)
+		return until, fmt.Errorf("device %s: %w", device, ErrDisabled)
 	}
-	now := time.Now()
 	switch p.Kind {
 	case ProofToken:
 		t, ok := d.token(p.ID)
 		if !ok {
-			return ErrRevoked
+			return until, ErrRevoked
 		}
-		return r.tokens.judge(t.Expires, p.Renewal, now)
+		until = r.tokens.end(t, p.Renewal)
 	case ProofCertificate:
-		if err := r.tokens.judge(p.Expires, p.Renewal, now); err != nil {
-			return err
+		if until = p.Expires; p.Renewal && !until.IsZero() {
+			until = until.Add(r.tokens.Grace)
 		}
-		return p.certificate.current(d)
+		if err := p.certificate.current(d); err != nil {
+			return until, err
+		}
 	case ProofBroker:
-		return nil
+	default:
+		return until, ErrRevoked
 	}
-	return ErrRevoked
+	if isPast(until, time.Now()) {
+		return until, ErrExpired
+	}
+	return until, nil
 }
+
+// isPast reports whether an end has come; the zero time never does.
+func isPast(end, now time.Time) bool { return !end.IsZero() && !now.Before(end) }
 
 // VoidReason says in a word or two, as the close frame does, why a session ended for one of Current's errors.
 func VoidReason(err error) string {
@@ -79,75 +91,4 @@ func VoidReason(err error) string {
 		return "credentials expired"
 	}
 	return "credentials revoked"
-}
-
-// TokenConfig is what an operator can set of devices' tokens.
-type TokenConfig struct {
-	Lifetime time.Duration // of a token that is made without one of its own; 0: it does not expire
-	Grace    time.Duration // for how long after its end a token may still be used to get a new one
-	Overlap  time.Duration // for how long the token before lives beside one that the device has confirmed
-}
-
-// expiry is when a token ends that is made at now and was given no time of its own.
-func (c TokenConfig) expiry(now time.Time) time.Time {
-	if c.Lifetime == 0 {
-		return time.Time{}
-	}
-	return now.Add(c.Lifetime)
-}
-
-// judge says whether what expires then is good at now, or in its grace where that is enough.
-func (c TokenConfig) judge(expires time.Time, renewal bool, now time.Time) error {
-	if renewal {
-		expires = expires.Add(c.Grace)
-	}
-	if !expires.IsZero() && !now.Before(expires) {
-		return ErrExpired
-	}
-	return nil
-}
-
-// Token is one of a device's tokens. The hub keeps its hash alone.
-type Token struct {
-	ID      string    `json:"id"` // the first digits of the hash: not secret, and the same on each hub
-	Hash    auth.Hash `json:"hash"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
-}
-
-// tokenID names a token in lists and logs.
-func tokenID(hash auth.Hash) string { return fmt.Sprintf("%x", hash[:6]) }
-
-func newToken(hash auth.Hash, created, expires time.Time) Token {
-	return Token{ID: tokenID(hash), Hash: hash, Created: created, Expires: expires}
-}
-
-func (t Token) equal(other Token) bool {
-	return t.Hash == other.Hash && t.Expires.Equal(other.Expires)
-}
-
-// token returns the device's token of that id.
-func (d Device) token(id string) (Token, bool) {
-	for _, t := range d.Tokens {
-		if t.ID == id {
-			return t, true
-		}
-	}
-	return Token{}, false
-}
-
-// prove returns what a token proves. Errors: ErrCredentials, ErrExpired.
-func (d Device) prove(token string, c TokenConfig, now time.Time) (Proof, error) {
-	for _, t := range d.Tokens {
-		if !t.Hash.Matches(token) {
-			continue
-		}
-		p := Proof{Kind: ProofToken, ID: t.ID, Expires: t.Expires}
-		if c.judge(t.Expires, false, now) == nil {
-			return p, nil
-		}
-		p.Renewal = true
-		return p, c.judge(t.Expires, true, now)
-	}
-	return Proof{}, ErrCredentials
 }

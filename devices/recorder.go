@@ -39,6 +39,8 @@ const (
 	EventCommand    = "command" // one that ended otherwise than done
 	EventProbe      = "probe"   // unresponsive: signs of life and no answer; responsive again
 	EventClone      = "clone"   // several devices use the identity: frozen, contested, unfrozen
+
+	EventCredentials = "credentials" // new ones, and what came of them
 )
 
 // Bounds of what is kept in memory. An event is some 110 bytes and the texts that it alone has, 200 in all: of all

@@ -165,7 +165,7 @@ func (r *Registry) Create(ctx context.Context, d Device) (Device, string, error)
 	if err != nil {
 		return Device{}, "", err
 	}
-	d.Enabled, d.Created = true, time.Now().UTC().Truncate(time.Millisecond)
+	d.Enabled, d.Created = true, stamp()
 	d.Tokens = []Token{newToken(hash, d.Created, r.tokens.expiry(d.Created))}
 	if err := r.put(ctx, d, 0); err != nil {
 		return Device{}, "", err
@@ -184,20 +184,6 @@ func (r *Registry) Update(ctx context.Context, id string, change func(*Device) e
 		d.ID, d.Tokens, d.Certificates, d.Created = kept.ID, kept.Tokens, kept.Certificates, kept.Created
 		return d.validate()
 	})
-}
-
-// NewToken gives a device a new token and returns it; those before it are void at once.
-func (r *Registry) NewToken(ctx context.Context, id string) (string, error) {
-	token, hash, err := auth.NewToken(auth.DevicePrefix)
-	if err != nil {
-		return "", err
-	}
-	_, err = r.update(ctx, id, func(d *Device) error {
-		now := time.Now().UTC().Truncate(time.Millisecond)
-		d.Tokens = []Token{newToken(hash, now, r.tokens.expiry(now))}
-		return nil
-	})
-	return token, err
 }
 
 // Authenticate returns the device that token belongs to, and what it proves. With an empty id the device is found by the

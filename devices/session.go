@@ -33,7 +33,7 @@ type Attachment struct {
 	Device    string
 	Transport string
 	Remote    string // address of the other end
-	Proof     Proof
+	Proof     Proof  // of a session: when it began; see Session.Proved
 	Link      Link
 }
 
@@ -50,11 +50,15 @@ type Session struct {
 	saved     int64        // seen as it was last written; guarded by sessions.mu
 	version   uint64       // of its last presence change; guarded by sessions.mu
 
+	proof Proof // guarded by sessions.mu
+
 	// From hello; guarded by sessions.mu.
 	boot            string // or from the first reading that names one
 	firmware, model string
 	methods         []string // until this session's hello, what an earlier one announced
 	clock           Clock    // likewise
+
+	aside bool // it may only renew its credentials: it is not the device's session, and presence knows nothing of it
 
 	telling sync.Mutex // held while the session's state is told, so that its end comes last
 	over    bool       // its end was told
@@ -121,7 +125,7 @@ func (s *Session) LearnClock(showed int64) {
 func (s *Session) Ready() {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	if !s.over {
+	if !s.aside && !s.over {
 		s.sessions.answers.SessionReady(s.Device, s.id)
 	}
 }
@@ -131,14 +135,37 @@ func (s *Session) tellEnd() {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	s.over = true
+	s.sessions.endAsked(s)
 	s.sessions.answers.SessionEnded(s.Device, s.id)
 }
 
-// Answer passes on the device's answer to a command.
+// Answer passes on the device's answer to a command, or to a request of the hub's own.
 func (s *Session) Answer(a wire.Answer) {
+	if strings.HasPrefix(a.ID, askedPrefix) {
+		s.sessions.answered(s, a)
+		return
+	}
 	if a.ID != wire.ProbeID { // that it came was all
 		s.sessions.answers.Answered(s.Device, s.id, a)
 	}
+}
+
+// Renews reports whether the session may renew its credentials and do nothing else.
+func (s *Session) Renews() bool { return s.aside }
+
+// Proved returns what the session rests on: what it began with, or the newer credentials that the device has confirmed.
+func (s *Session) Proved() Proof {
+	s.sessions.mu.RLock()
+	defer s.sessions.mu.RUnlock()
+	return s.proof
+}
+
+// prove lets the session rest on p.
+func (s *Session) prove(p Proof) {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	s.proof = p
+	s.sessions.dirty[s.Device] = true
 }
 
 // Pending returns how many commands wait for the device.

@@ -29,11 +29,20 @@ type Sessions struct {
 
 	recorder recorder
 
+	// Set before the first Attach.
+	followers []func(*Session)                              // told of each session that has begun
+	late      func(s *Session, token string, a wire.Answer) // takes answers to the hub's own requests that nobody waits for
+
+	asking sync.Mutex
+	asked  map[string]asked // by the request's id
+
 	mu       sync.RWMutex
 	byDevice map[string]*Session
+	aside    map[string]*Session // those that may only renew
 	last     map[string]Presence // of devices that are not connected
 	lastID   uint64
 	units    map[string]map[string]string // of devices, by field; one that is there is not changed but replaced
+	uses     map[string][]use             // of credentials that the device does not use now
 	dirty    map[string]bool              // devices whose presence is not yet written
 	version  uint64                       // of the last presence change
 	feeds    feed.Feeds[PresenceChange]
@@ -56,13 +65,16 @@ func NewSessions(life Life, log *slog.Logger) *Sessions {
 	first := uint64(time.Now().UnixMilli()) * 1000 // larger than every number of an earlier run, and far below 2^53
 	return &Sessions{
 		life: life, log: log, lastID: first, version: first,
-		byDevice: map[string]*Session{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{},
+		byDevice: map[string]*Session{}, aside: map[string]*Session{}, uses: map[string][]use{}, asked: map[string]asked{}, last: map[string]Presence{}, units: map[string]map[string]string{}, dirty: map[string]bool{},
 		contests: map[string]*contest{}, frozen: map[string]*Freeze{}, probes: map[string]*probe{},
 	}
 }
 
 // Bind names who is told of answers. Sessions routes commands for the ledger, which needs it to be made first.
 func (s *Sessions) Bind(a Answers) { s.answers = a }
+
+// follow names one more who is told of each session that has begun, without a lock of the sessions held.
+func (s *Sessions) follow(told func(*Session)) { s.followers = append(s.followers, told) }
 
 // CauseReplaced is the end of a session whose device has a newer connection.
 const CauseReplaced = "replaced by a newer connection"
@@ -80,9 +92,13 @@ func (s *Sessions) AttachIfAbsent(a Attachment) (n *Session, attached bool) { re
 
 func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool) {
 	now := time.Now()
-	n := &Session{Attachment: a, sessions: s, connected: now}
+	n := &Session{Attachment: a, sessions: s, connected: now, proof: a.Proof, aside: a.Proof.Renewal}
 	n.seen.Store(now.UnixMilli())
 	n.heard.Store(now.UnixMilli())
+	if n.aside {
+		s.attachAside(n)
+		return n, true
+	}
 	s.mu.Lock()
 	old, frozen := s.byDevice[a.Device], s.frozen[a.Device]
 	if yields && (old != nil || frozen.lasts(now)) {
@@ -103,7 +119,9 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	n.clock, n.methods = n.before.Clock, n.before.Methods
 	if old != nil {
 		s.dropProbe(old, ProbeGone)
+		n.before.Credential, n.before.LastSeen = old.proof.ID, old.Seen()
 	}
+	s.noteChange(n)
 	s.byDevice[a.Device] = n
 	clones := s.contend(old, n)
 	s.change(a.Device, n.presence())
@@ -121,6 +139,9 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 		}
 		old.tellEnd()
 	}
+	for _, told := range s.followers {
+		told(n)
+	}
 	if clones != nil {
 		s.tellClones(n, clones)
 	}
@@ -128,6 +149,10 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 }
 
 func (s *Sessions) detach(n *Session, cause string) {
+	if n.aside {
+		s.detachAside(n, cause)
+		return
+	}
 	s.mu.Lock()
 	if s.byDevice[n.Device] != n {
 		s.mu.Unlock()
@@ -211,11 +236,23 @@ func (s *Sessions) session(device string) *Session {
 	return s.byDevice[device]
 }
 
-// connected returns the devices that have a session.
+// all returns the device's session, and the one that stands aside, as far as there are any.
+func (s *Sessions) all(device string) (all []*Session) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range []*Session{s.byDevice[device], s.aside[device]} {
+		if n != nil {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// connected returns the devices that have a session; one that has another aside may be there twice.
 func (s *Sessions) connected() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.Collect(maps.Keys(s.byDevice))
+	return slices.AppendSeq(slices.Collect(maps.Keys(s.byDevice)), maps.Keys(s.aside))
 }
 
 // Count returns how many sessions there are by transport.

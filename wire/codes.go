@@ -30,6 +30,8 @@ const (
 	ReasonBadParams     = "bad_params"
 	ReasonTooLarge      = "frame_too_large"
 	ReasonStopping      = "hub_stopping"
+	ReasonCredentials   = "credentials_expired" // a frame of a connection that may only renew
+	ReasonRenewed       = "renewed_just_now"
 	ReasonRateLimited   = "rate_limited"      // more than a limit of the device allows in a time
 	ReasonConnects      = "too_many_connects" // likewise, of connections
 	ReasonStateTooLarge = "state_too_large"   // what a device reported, or is to be told, is over a limit

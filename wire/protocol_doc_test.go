@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"telemetryhub/wire"
 )
@@ -81,6 +82,8 @@ func TestProtocolPageFramesOfDevices(t *testing.T) {
 				_, err = wire.DecodeState(f.Params)
 			case what == "progress":
 				_, err = wire.DecodeProgress(f.Params)
+			case what == "credentials":
+				_, err = wire.DecodeCredentials(f.Params)
 			default:
 				t.Errorf("the hub knows no method %q", what)
 			}
@@ -91,7 +94,7 @@ func TestProtocolPageFramesOfDevices(t *testing.T) {
 			seen[what] = true
 		})
 	}
-	for _, what := range []string{"hello", "telemetry", "bare", "event", "state", "progress", "answer"} {
+	for _, what := range []string{"hello", "telemetry", "bare", "event", "state", "progress", "answer", "credentials"} {
 		if !seen[what] {
 			t.Errorf("the page has no example of %s", what)
 		}
@@ -199,12 +202,37 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 			}{})
 		case frame.Method == "hub.state":
 			strictly(frame.Params, &wire.State{})
+		case frame.Method == "hub.credentials":
+			id, _ := frame.ID.(string)
+			if ours := string(wire.AppendRequest(nil, id, frame.Method, shownCredentials(t, frame.Params))); text != ours {
+				t.Errorf("line %d: the hub writes %s", line, ours)
+			}
+		case strings.Contains(string(frame.Result), `"token"`):
+			if ours := string(shownCredentials(t, frame.Result)); ours != string(frame.Result) {
+				t.Errorf("line %d: the hub writes %s", line, ours)
+			}
 		case frame.Method != "" && frame.Attempt == 0:
 			t.Errorf("line %d: a command bears attempt", line)
 		case len(frame.Result) > 2:
 			strictly(frame.Result, &wire.Welcome{})
 		}
 	}
+}
+
+// shownCredentials writes what the page shows as the hub would.
+func shownCredentials(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var shown struct {
+		Token   string
+		Expires int64
+		TTL     int64 `json:"ttl_ms"`
+	}
+	if err := json.Unmarshal(text, &shown); err != nil {
+		t.Error(err)
+	}
+	return wire.AppendCredentials(nil, wire.Credentials{
+		Token: shown.Token, Expires: time.UnixMilli(shown.Expires), TTL: time.Duration(shown.TTL) * time.Millisecond,
+	})
 }
 
 // The page's tables name every code and reason, and every limit with its value.

@@ -167,15 +167,6 @@ func (c *Client) DeleteDevice(ctx context.Context, id string) (DeletedDevice, er
 	return gone, err
 }
 
-// NewToken gives a device a new token and ends the old one at once.
-func (c *Client) NewToken(ctx context.Context, id string) (string, error) {
-	var answer struct {
-		Token string `json:"token"`
-	}
-	err := c.do(ctx, call{method: http.MethodPost, path: devicePath(id) + "/token"}, &answer)
-	return answer.Token, err
-}
-
 // Unfreeze lets a device in again that was frozen as a clone. One that is not frozen is a Problem with status 409.
 func (c *Client) Unfreeze(ctx context.Context, id string) (Device, error) {
 	var d Device

@@ -49,6 +49,7 @@ type DevicesConfig struct {
 	Clones           ClonesConfig  `yaml:"clones"`
 	ProbeAfter       time.Duration `yaml:"probe_after"`   // of silence of the program; 0: never
 	ProbeTimeout     time.Duration `yaml:"probe_timeout"` // then the device is unresponsive
+	Tokens           TokensConfig  `yaml:"tokens"`
 
 	Certificates CertificatesConfig `yaml:"certificates"`
 }
@@ -59,6 +60,13 @@ type ClonesConfig struct {
 	Count  int           `yaml:"count"`  // displacements within window; 0: never
 	Window time.Duration `yaml:"window"`
 	Freeze time.Duration `yaml:"freeze"` // how long; 0: until an operator ends it
+}
+
+// TokensConfig is how long devices' tokens live.
+type TokensConfig struct {
+	Lifetime time.Duration `yaml:"lifetime"` // of a new one; 0: for ever
+	Grace    time.Duration `yaml:"grace"`    // an expired one may be renewed for so long
+	Overlap  time.Duration `yaml:"overlap"`  // two tokens of a rotation that is not finished stay valid for so long
 }
 
 // TypeConfig says what is known of all devices of one type, as the registry names it.
@@ -212,6 +220,7 @@ func defaultConfig() Config {
 			ProbeAfter:       10 * time.Minute,
 			ProbeTimeout:     15 * time.Second,
 			Clones:           ClonesConfig{Policy: devices.ClonesFreeze, Count: 4, Window: time.Minute, Freeze: 10 * time.Minute},
+			Tokens:           TokensConfig{Grace: 7 * 24 * time.Hour, Overlap: 7 * 24 * time.Hour},
 
 			Certificates: CertificatesConfig{Lifetime: auth.DefaultDeviceCertificateLife},
 		},

@@ -121,6 +121,7 @@ func (c *Config) validateDevices(faults *faultList) {
 	c.Devices.Clones.validate(faults)
 	within(faults, "devices.probe_after", c.Devices.ProbeAfter, 0, maxDuration)
 	within(faults, "devices.probe_timeout", c.Devices.ProbeTimeout, time.Second, time.Hour)
+	c.Devices.Tokens.validate(faults)
 }
 
 func (c ClonesConfig) validate(faults *faultList) {
@@ -130,6 +131,14 @@ func (c ClonesConfig) validate(faults *faultList) {
 	}
 	within(faults, "devices.clones.window", c.Window, time.Second, time.Hour)
 	within(faults, "devices.clones.freeze", c.Freeze, 0, maxDuration)
+}
+
+func (c TokensConfig) validate(faults *faultList) {
+	if c.Lifetime != 0 {
+		within(faults, "devices.tokens.lifetime", c.Lifetime, 10*time.Second, maxDuration)
+	}
+	within(faults, "devices.tokens.grace", c.Grace, 0, maxDuration)
+	within(faults, "devices.tokens.overlap", c.Overlap, 10*time.Second, maxDuration)
 }
 
 func (c *Config) validateTypes(faults *faultList) {

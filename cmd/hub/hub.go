@@ -55,6 +55,8 @@ type hub struct {
 	throttle  *devices.Throttle
 	importer  *devices.Importer
 	sessions  *devices.Sessions
+	issuer    *devices.Issuer
+	rotation  *devices.Rotation
 	catalogue *catalogue.Catalogue
 	commands  *commands.Service
 	rollouts  *rollouts.Service
@@ -167,7 +169,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.registry, err = devices.OpenRegistry(ctx, kv, devices.TokenConfig{}); err != nil {
+	if h.registry, err = devices.OpenRegistry(ctx, kv, devices.TokenConfig(h.cfg.Devices.Tokens)); err != nil {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
@@ -207,7 +209,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	h.stop.add("commands", h.commands.Close)
 	h.sessions.Bind(h.commands)
 	h.background("command events", h.noteCommands)
-	h.followTrust(devices.NewGuard(h.registry, h.sessions, h.abandonCommands))
+	h.openProofs()
 	if err := h.acts.Follow(ctx, h.commandActs); err != nil {
 		return err
 	}
@@ -220,7 +222,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
-		WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust, Enroller: h.enrolment,
+		Renewer: h.rotation, WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust, Enroller: h.enrolment,
 	}, h.registry, h.profiles, h.throttle, h.sessions, h.admission, h.ingest, h.states, h.log)
 	h.stop.add("device connections", h.connector.Stop)
 	return nil
@@ -257,7 +259,7 @@ func (c CommandsConfig) ledger() commands.Config {
 
 func (h *hub) openBridge(context.Context) error {
 	joined := bridge.Hub{
-		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Metrics: h.reg, Log: h.log,
+		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Renewer: h.rotation, Metrics: h.reg, Log: h.log,
 		Enroller: h.enrolment, Admission: h.admission, Listener: h.sockets.listener,
 	}
 	joined.Certificates = h.trust
@@ -296,13 +298,13 @@ func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
 
 func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&admissionMetrics{admission: h.admission, sockets: h.sockets, handshakes: h.handshakes})
-	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
+	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, rotation: h.rotation, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
-		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Sessions: h.sessions, Commands: h.commands, States: h.states,
+		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,
-		Certificates: h.trust, Issuer: devices.NewIssuer(h.authority, h.registry, h.sessions),
+		Certificates: h.trust, Issuer: h.issuer,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),
 		CAPEM:     h.certs.CAPEM(), Gatherer: h.reg, Metrics: h.reg, Log: h.log,

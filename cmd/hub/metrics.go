@@ -12,6 +12,7 @@ import (
 type onlineMetrics struct {
 	sessions  *devices.Sessions
 	connector *devices.Connector
+	rotation  *devices.Rotation
 	commands  *commands.Service
 	rollouts  *rollouts.Service
 }
@@ -43,6 +44,10 @@ func (m *onlineMetrics) Collect(c chan<- prometheus.Metric) {
 	refused := prometheus.NewDesc("hub_connections_refused_total", "Requests to the devices' WebSocket that were not let in.", []string{"reason"}, nil)
 	for reason, n := range m.connector.Refused() {
 		c <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), reason)
+	}
+	rotations := prometheus.NewDesc("hub_token_rotations_total", "Tokens offered to devices on their connections, by what came of it.", []string{"outcome"}, nil)
+	for outcome, n := range m.rotation.Rotations() {
+		c <- prometheus.MustNewConstMetric(rotations, prometheus.CounterValue, float64(n), string(outcome))
 	}
 	for transport, n := range m.sessions.Count() {
 		c <- prometheus.MustNewConstMetric(online, prometheus.GaugeValue, float64(n), transport)

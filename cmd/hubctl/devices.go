@@ -217,19 +217,3 @@ func (c *devicesRm) Run(a *app) error {
 	}
 	return a.printf("removed %s; its data: %s\n", c.Device, clean(gone.Data))
 }
-
-type devicesToken struct {
-	Device string `arg:"" help:"Its id."`
-}
-
-// Run gives a device a new token.
-func (c *devicesToken) Run(a *app) error {
-	token, err := a.hub.NewToken(a.ctx, c.Device)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(map[string]string{"id": c.Device, "token": token})
-	}
-	return a.printf("%s\n", clean(token))
-}

@@ -31,7 +31,11 @@ type commandLine struct {
 		Show  devicesShow  `cmd:"" help:"Show a device."`
 		Set   devicesSet   `cmd:"" help:"Change a device."`
 		Rm    devicesRm    `cmd:"" help:"Remove a device."`
-		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once."`
+		Token devicesToken `cmd:"" help:"Give a device a new token; the old one ends at once, or when --keep says."`
+
+		Credentials devicesCredentials `cmd:"" help:"List what a device can prove itself with."`
+		Revoke      devicesRevoke      `cmd:"" help:"Revoke one of a device's credentials; a connection by it ends."`
+		Rotate      devicesRotate      `cmd:"" help:"Offer connected devices new tokens on their open connections."`
 
 		Cert devicesCert `cmd:"" help:"Give a device a certificate of the hub's authority, for its own key or a new one."`
 
