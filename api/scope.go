@@ -29,7 +29,7 @@ const devicePrefix = "/api/v1/devices/{id}"
 // that one which is new shows nothing by mistake.
 func reachOf(op *huma.Operation) reach {
 	switch op.OperationID {
-	case "login", "logout", "me", "healthz", "readyz", "ca", "post-telemetry", "report-state", "enrol":
+	case "login", "logout", "me", "healthz", "readyz", "ca", "post-telemetry", "report-state", "renew-credentials", "enrol":
 		return reachNone
 	case "get-command", "cancel-command", "retry-command",
 		"get-rollout", "list-rollout-devices", "pause-rollout", "resume-rollout", "cancel-rollout",
