@@ -16,7 +16,7 @@ import (
 // its path begins with a device's, by nothing: that is "path".
 func reaches() map[string]string {
 	return map[string]string{
-		"login": "none", "logout": "none", "me": "none", "healthz": "none", "readyz": "none", "ca": "none", "post-telemetry": "none", "report-state": "none", "enrol": "none",
+		"login": "none", "logout": "none", "me": "none", "healthz": "none", "readyz": "none", "ca": "none", "post-telemetry": "none", "renew-credentials": "none", "report-state": "none", "enrol": "none",
 
 		"get-command": "path", "cancel-command": "path", "retry-command": "path",
 		"get-rollout": "path", "list-rollout-devices": "path", "pause-rollout": "path", "resume-rollout": "path", "cancel-rollout": "path",
