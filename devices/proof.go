@@ -64,6 +64,9 @@ func (r *Registry) standing(device string, p Proof) (until time.Time, err error)
 		if until = p.Expires; p.Renewal && !until.IsZero() {
 			until = until.Add(r.tokens.Grace)
 		}
+		if isPast(until, time.Now()) {
+			return until, ErrExpired
+		}
 		if err := p.certificate.current(d); err != nil {
 			return until, err
 		}
