@@ -35,7 +35,8 @@ const (
 func NewGuard(registry *Registry, sessions *Sessions, leaving Leaving) *Guard {
 	g := &Guard{registry: registry, sessions: sessions, leaving: leaving, soon: map[string]bool{}}
 	registry.follow(g.Check)
-	sessions.follow(func(n *Session) { g.schedule(n) })
+	// Whether it is void already asks whoever attached it.
+	sessions.follow(func(n *Session) { _ = g.schedule(n) })
 	return g
 }
 

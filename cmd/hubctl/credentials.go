@@ -1,6 +1,10 @@
 package main
 
-import "telemetryhub/api/client"
+import (
+	"strings"
+
+	"telemetryhub/api/client"
+)
 
 type devicesToken struct {
 	Device  string `arg:"" help:"Its id."`
@@ -99,13 +103,8 @@ func (c *devicesRotate) Run(a *app) error {
 		if a.json {
 			continue
 		}
-		line := one.ID + ": " + one.Outcome
-		for _, more := range []string{one.Message, one.Error} {
-			if more != "" {
-				line += " " + more
-			}
-		}
-		if err := a.printf("%s\n", clean(line)); err != nil {
+		line := strings.TrimSpace(strings.Join([]string{one.Outcome, one.Message, one.Error}, " "))
+		if err := a.printf("%s: %s\n", clean(one.ID), clean(line)); err != nil {
 			return err
 		}
 	}
