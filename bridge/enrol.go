@@ -156,7 +156,7 @@ func (l *link) release() {
 func (l *link) offer(payload []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out, _, err := l.prepare(payload)
+	out, _, err := l.prepare(subjectCommand, payload)
 	if err != nil {
 		return fmt.Errorf("send by mqtt: %w", err)
 	}

@@ -47,17 +47,17 @@ var (
 
 // Token is one of a device's tokens. The hub keeps its hash alone.
 type Token struct {
-	ID      string    `json:"id"` // the first digits of the hash: not secret, and the same on each hub
-	Hash    auth.Hash `json:"hash"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires,omitzero"`
-	Final   bool      `json:"final,omitempty"` // it has no grace: another has taken its place
-	Offer   *Offer    `json:"offer,omitempty"` // it was given to the device on its connection, and was not used yet
+	ID      string        `json:"id"` // the first digits of the hash: not secret, and the same on each hub
+	Hash    auth.Hash     `json:"hash"`
+	Created time.Time     `json:"created"`
+	Expires time.Time     `json:"expires,omitzero"`
+	Final   bool          `json:"final,omitempty"` // it has no grace: another has taken its place
+	Offer   *PendingOffer `json:"offer,omitempty"` // it was given to the device on its connection, and was not used yet
 }
 
-// Offer is what is known of a token between its way to the device and its first use. With that, the tokens before it are
+// PendingOffer is what is known of a token between its way to the device and its first use. With that, the tokens before it are
 // void. Until then all are good: the device may hold either, wherever the hub or the device were cut off.
-type Offer struct {
+type PendingOffer struct {
 	Confirmed bool      `json:"confirmed,omitempty"` // the device says that it has it
 	Expires   time.Time `json:"expires,omitzero"`    // of the token, once the device has it; zero: never
 }
@@ -191,7 +191,7 @@ func (r *Registry) offerToken(ctx context.Context, id, inUse string, asked bool)
 			return &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonRenewed, RetryAfter: wait, Message: "a token was given just now; connect with it, or ask again later"}
 		}
 		t = newToken(hash, now, r.tokens.expiry(now))
-		t.Offer = &Offer{Expires: t.Expires}
+		t.Offer = &PendingOffer{Expires: t.Expires}
 		if !asked {
 			// Without an end of its own it would be a second key for ever, if the device never got it.
 			t.Expires = now.Add(r.tokens.Overlap)
@@ -228,7 +228,7 @@ func (r *Registry) confirmToken(ctx context.Context, id, token string) (t Token,
 			return errSettled
 		}
 		end := d.Tokens[i].Offer.Expires
-		d.Tokens[i].Expires, d.Tokens[i].Offer = end, &Offer{Confirmed: true, Expires: end}
+		d.Tokens[i].Expires, d.Tokens[i].Offer = end, &PendingOffer{Confirmed: true, Expires: end}
 		t = d.Tokens[i]
 		var kept []Token
 		for j := range d.Tokens {
