@@ -41,6 +41,9 @@ func partImports() map[string][]string {
 		"bench":              {"api/client", "wire", "store/influxtest"},
 		"torture":            {"api/client", "wire", "store/influxtest"},
 
+		// A device that users copy.
+		"docs/clients/go": {},
+
 		// A database for tests; the benchmarks and the torture run it too.
 		"store/influxtest": {},
 	}
@@ -50,7 +53,7 @@ func partImports() map[string][]string {
 // docs/dependencies.md.
 func moduleHomes() map[string][]string {
 	return map[string][]string{
-		"github.com/gorilla/websocket":                {"devices", "cmd/device-sim"},
+		"github.com/gorilla/websocket":                {"devices", "cmd/device-sim", "docs/clients/go"},
 		"github.com/eclipse/paho.mqtt.golang":         {"bridge", "cmd/device-sim"},
 		"github.com/mochi-mqtt/server/v2":             {"bridge"},
 		"github.com/influxdata/influxdb-client-go/v2": {"store"},
@@ -190,7 +193,7 @@ func TestImportEdgesFail(t *testing.T) {
 		{"api/client", "telemetryhub/api", "api/client may import of ours only []"},
 		{"cmd/hubctl", "telemetryhub/devices", "cmd/hubctl may import of ours only [api/client]"},
 		{"cmd/hubctl/inner", "telemetryhub/devices", "cmd/hubctl may import of ours only [api/client]"},
-		{"api", "github.com/gorilla/websocket", "the home of github.com/gorilla/websocket is [devices cmd/device-sim]"},
+		{"api", "github.com/gorilla/websocket", "the home of github.com/gorilla/websocket is [devices cmd/device-sim docs/clients/go]"},
 		{"cmd/hub", "github.com/eclipse/paho.mqtt.golang", "the home of github.com/eclipse/paho.mqtt.golang is"},
 		{"store", "github.com/nobody/knows", "a dependency without a home"},
 		{"helpers", "telemetryhub/wire", "helpers is no part"},

@@ -73,12 +73,19 @@ type clientProgram struct {
 	ended bool
 }
 
-// startClient starts a device's program; env is added to what every program gets.
-func (h *hubProcess) startClient(device string, command []string, env map[string]string) *clientProgram {
+// startClient starts a new device's program; env is added to what every program gets. The token is in the environment, or
+// in a file, if one is named.
+func (h *hubProcess) startClient(device string, command []string, env map[string]string, tokenFile ...string) *clientProgram {
 	h.t.Helper()
+	token := h.newDevice(device)
+	for _, file := range tokenFile {
+		if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
 	c := &clientProgram{device: device, words: &tail{}}
 	c.cmd = exec.CommandContext(h.t.Context(), command[0], command[1:]...)
-	c.cmd.Env = append(os.Environ(), "HUB_URL="+h.url, "HUB_CA="+h.ca(), "DEVICE="+device, "TOKEN="+h.newDevice(device), "PYTHONWARNINGS=ignore")
+	c.cmd.Env = append(os.Environ(), "HUB_URL="+h.url, "HUB_CA="+h.ca(), "DEVICE="+device, "TOKEN="+token, "PYTHONWARNINGS=ignore")
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		c.cmd.Env = append(c.cmd.Env, name+"="+env[name])
 	}
@@ -116,6 +123,15 @@ func (c *clientProgram) want(t *testing.T, line string) {
 		}
 		return slices.Contains(c.lines, line)
 	})
+}
+
+// stop ends a program that runs for ever.
+func (c *clientProgram) stop(t *testing.T) {
+	t.Helper()
+	if err := c.cmd.Process.Kill(); err != nil {
+		t.Errorf("%s has ended: %v\n%s", c.device, err, c.words)
+	}
+	_ = c.cmd.Wait() // killed
 }
 
 // wantEnd waits until the program has ended by itself, well.
