@@ -143,7 +143,8 @@ func wantAllNumbers(t *testing.T, c *clientProgram, stored []storedReading) {
 	}
 	for n := 1.0; n <= float64(len(stored)); n++ {
 		if seen[n] != 1 {
-			t.Fatalf("%s: of %d readings number %v is stored %d times\n%s", c.device, len(stored), n, seen[n], c.words)
+			t.Errorf("%s: of %d readings number %v is stored %d times\n%s", c.device, len(stored), n, seen[n], c.words)
+			return
 		}
 	}
 }
