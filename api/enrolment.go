@@ -216,6 +216,7 @@ type enrolInput struct {
 		Model      string            `json:"model,omitempty" maxLength:"256"`
 		Firmware   string            `json:"firmware,omitempty" maxLength:"256"`
 		Attributes map[string]string `json:"attributes,omitempty"`
+		CSR        string            `json:"csr,omitempty" maxLength:"16384" doc:"A certificate signing request (PKCS #10) in PEM, for the device's own key; the names in it do not count"`
 	}
 }
 
@@ -227,6 +228,9 @@ type enrolOutput struct {
 		Expires time.Time `json:"expires,omitzero" doc:"End of the token; absent: none"`
 		Type    string    `json:"type,omitempty"`
 		CA      string    `json:"ca,omitempty" doc:"Certificate of the hub's local CA, in PEM"`
+
+		Certificate        string    `json:"certificate,omitempty" doc:"For the key of csr, in PEM: the device may show it in the TLS handshake in place of the token"`
+		CertificateExpires time.Time `json:"certificate_expires,omitzero"`
 	}
 }
 
@@ -243,7 +247,7 @@ func (s *Server) enrol(ctx context.Context, in *enrolInput) (*enrolOutput, error
 		return nil, newProblem(http.StatusForbidden, "wrong_device", "the body names another device than the credentials")
 	}
 	made, err := s.deps.Enrolment.Enrol(ctx, devices.EnrolRequest{
-		Key: shown.Token, Device: b.ID, Type: b.Type, Model: b.Model, Firmware: b.Firmware, Attributes: maps.Clone(b.Attributes),
+		Key: shown.Token, Device: b.ID, Type: b.Type, Model: b.Model, Firmware: b.Firmware, Attributes: maps.Clone(b.Attributes), CSR: []byte(b.CSR),
 		Transport: "http", Remote: x.request.RemoteAddr,
 	})
 	if err != nil {
@@ -252,6 +256,9 @@ func (s *Server) enrol(ctx context.Context, in *enrolInput) (*enrolOutput, error
 	out := &enrolOutput{Location: "/api/v1/devices/" + made.Device.ID}
 	out.Body.ID, out.Body.Token, out.Body.Expires = made.Device.ID, made.Token, made.Proof.Expires
 	out.Body.Type, out.Body.CA = made.Device.Type, string(s.deps.CAPEM)
+	if made.Certificate != nil {
+		out.Body.Certificate, out.Body.CertificateExpires = string(made.Certificate.PEM), made.Certificate.NotAfter
+	}
 	return out, nil
 }
 

@@ -109,6 +109,9 @@ func Identify(r Authenticator, certificates Certificates, state *tls.ConnectionS
 	if !d.Enabled {
 		return d, p, ErrDisabled
 	}
+	if registry, ok := r.(*Registry); ok && d.Unconfirmed() && !p.Renewal {
+		return d, p, registry.confirmUse(d.ID, p)
+	}
 	return d, p, nil
 }
 

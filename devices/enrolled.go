@@ -42,8 +42,8 @@ type EnrolRequest struct {
 type Enrolment struct {
 	Device      Device
 	Token       string
-	Proof       Proof  // of the token
-	Certificate []byte // in PEM, if one was asked for
+	Proof       Proof                   // of the token
+	Certificate *auth.IssuedCertificate // if one was asked for
 }
 
 // EnrolmentOf is the outcome for a device that was given a token.
@@ -86,19 +86,25 @@ func (r *Registry) CreateEnrolled(ctx context.Context, d Device) (Device, string
 	return r.Create(ctx, d)
 }
 
-// EnrolAgain gives a device a token in place of all its credentials, if check allows it, which may change the record and
-// be called again. Errors: ErrNotFound, check's own.
+// CertificateOf is a certificate as the device's record has it.
+func CertificateOf(made auth.IssuedCertificate) Certificate {
+	return Certificate{ID: made.ID(), Fingerprint: made.Fingerprint, Serial: made.Serial, Created: time.Now().UTC().Truncate(time.Millisecond), Expires: made.NotAfter}
+}
+
+// EnrolAgain gives a device a token in place of all its credentials, if check allows it, which may change the record,
+// such as by a certificate, and be called again. Errors: ErrNotFound, check's own.
 func (r *Registry) EnrolAgain(ctx context.Context, id string, check func(*Device) error) (Device, string, error) {
 	token, hash, err := auth.NewToken(auth.DevicePrefix)
 	if err != nil {
 		return Device{}, "", err
 	}
 	d, err := r.update(ctx, id, func(d *Device) error {
+		d.Certificates = nil
 		if err := check(d); err != nil {
 			return err
 		}
 		now := time.Now().UTC().Truncate(time.Millisecond)
-		d.Tokens, d.Certificates = []Token{newToken(hash, now, r.tokens.expiry(now))}, nil
+		d.Tokens = []Token{newToken(hash, now, r.tokens.expiry(now))}
 		return d.validate()
 	})
 	return d, token, err
@@ -111,7 +117,7 @@ var errConfirmed = errors.New("the credentials are confirmed")
 // Errors: ErrNotFound, and ErrRevoked where p is of credentials that it has no more.
 func (r *Registry) Confirm(ctx context.Context, device string, p Proof) error {
 	_, err := r.update(ctx, device, func(d *Device) error {
-		if _, has := d.token(p.ID); p.Kind == ProofToken && !has {
+		if _, has := d.token(p.ID); p.Kind == ProofToken && !has || p.Kind == ProofCertificate && p.certificate.current(*d) != nil {
 			return ErrRevoked
 		}
 		if !d.Unconfirmed() {

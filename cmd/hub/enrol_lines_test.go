@@ -1,8 +1,14 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -22,7 +28,7 @@ type wayIn struct {
 }
 
 func waysIn() []wayIn {
-	return []wayIn{{"http", (*hubProcess).enrolHTTP}, {"wss", (*hubProcess).enrolWSS}, {"mqtt", (*hubProcess).enrolMQTT}}
+	return []wayIn{{"http", (*hubProcess).enrolHTTP}, {"wss", (*hubProcess).enrolWSS}, {"mqtt", (*hubProcess).enrolMQTT}, {"mqtt+wss", (*hubProcess).enrolMQTTOverWSS}}
 }
 
 func (h *hubProcess) enrolHTTP(device, key string) (string, int, string) {
@@ -77,10 +83,18 @@ func (h *hubProcess) dialWithKey(device, key string) (ws *websocket.Conn, token 
 	return ws, first.Params.Token, 0, ""
 }
 
-// enrolMQTT confirms and publishes a reading on the same connection, with paho, which speaks 3.1.1.
 func (h *hubProcess) enrolMQTT(device, key string) (string, int, string) {
+	return h.enrolMQTTAt(strings.Replace(h.mqtt, "mqtts://", "ssl://", 1), device, key)
+}
+
+func (h *hubProcess) enrolMQTTOverWSS(device, key string) (string, int, string) {
+	return h.enrolMQTTAt(strings.Replace(h.url, "https://", "wss://", 1)+"/mqtt", device, key)
+}
+
+// enrolMQTTAt confirms and publishes a reading on the same connection, with paho, which speaks 3.1.1.
+func (h *hubProcess) enrolMQTTAt(broker, device, key string) (string, int, string) {
 	h.t.Helper()
-	options := mqtt.NewClientOptions().AddBroker(strings.Replace(h.mqtt, "mqtts://", "ssl://", 1)).SetTLSConfig(&tls.Config{RootCAs: h.tls().RootCAs}).
+	options := mqtt.NewClientOptions().AddBroker(broker).SetTLSConfig(&tls.Config{RootCAs: h.tls().RootCAs}).
 		SetClientID(device).SetUsername(device).SetPassword(key).SetProtocolVersion(4).SetAutoReconnect(false).SetConnectRetry(false).
 		SetConnectTimeout(20 * time.Second).SetOrderMatters(false)
 	client := mqtt.NewClient(options)
@@ -153,13 +167,13 @@ func TestEnrolMatrix(t *testing.T) {
 				switch {
 				case token != "":
 					t.Errorf("%s: it got a token", c.name)
-				case way.name == "mqtt" && status != c.connack:
+				case strings.HasPrefix(way.name, "mqtt") && status != c.connack:
 					t.Errorf("%s: return code %d, want %d", c.name, status, c.connack)
-				case way.name != "mqtt" && (status != c.status || reason != c.reason):
+				case !strings.HasPrefix(way.name, "mqtt") && (status != c.status || reason != c.reason):
 					t.Errorf("%s: %d %s, want %d %s", c.name, status, reason, c.status, c.reason)
 				}
 			}
-			device := "node-" + way.name
+			device := "node-" + strings.ReplaceAll(way.name, "+", ".")
 			token, status, reason := way.enrol(h, device, good.Secret)
 			if token == "" {
 				t.Fatalf("a good key: %d %s", status, reason)
@@ -167,7 +181,7 @@ func TestEnrolMatrix(t *testing.T) {
 			if status := h.posts(client, device, token); status != http.StatusNoContent {
 				t.Errorf("its token: %d", status)
 			}
-			if again, status, _ := way.enrol(h, device, good.Secret); again != "" || status != map[string]int{"http": 409, "wss": 409, "mqtt": 5}[way.name] {
+			if again, status, _ := way.enrol(h, device, good.Secret); again != "" || status != map[string]int{"http": 409, "wss": 409, "mqtt": 5, "mqtt+wss": 5}[way.name] {
 				t.Errorf("once confirmed, the key gives %q, %d", again, status)
 			}
 			if status := h.posts(client, device, token); status != http.StatusNoContent {
@@ -175,7 +189,7 @@ func TestEnrolMatrix(t *testing.T) {
 			}
 		})
 	}
-	if k := h.key(good.ID); k.Used != 3 || k.Refused["already_enrolled"] != 3 {
+	if k := h.key(good.ID); k.Used != 4 || k.Refused["already_enrolled"] != 4 {
 		t.Errorf("the key says %+v", k)
 	}
 	if text := h.stderr.String(); strings.Contains(text, good.Secret) || strings.Contains(text, "enr_wrong") {
@@ -218,5 +232,47 @@ func TestEnrolIsFinishedAfterAKill(t *testing.T) {
 	}
 	if k := h.key(key.ID); k.Used != 1 || k.State != "exhausted" {
 		t.Errorf("in the end the key says %+v", k)
+	}
+}
+
+// TestEnrolWithACertificate has a device keep its key and get a certificate for it over the same exchange.
+func TestEnrolWithACertificate(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	key := h.newKey(map[string]any{"name": "batch", "limit": 5})
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "somebody-else"}}, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}))
+	client := h.httpClient()
+	if e := enrol(t.Context(), client, h.url, key.Secret, map[string]any{"id": "node-1", "csr": csr[:200]}); e.Status != http.StatusUnprocessableEntity || e.Reason != "bad_csr" {
+		t.Errorf("half a request: %+v", e)
+	}
+	if k := h.key(key.ID); k.Used != 0 {
+		t.Errorf("a bad request was counted: %+v", k)
+	}
+	e := enrol(t.Context(), client, h.url, key.Secret, map[string]any{"id": "node-1", "csr": csr})
+	block, _ := pem.Decode([]byte(e.Certificate))
+	if e.Status != http.StatusCreated || block == nil {
+		t.Fatalf("answered %+v", e)
+	}
+	shows := h.tls()
+	shows.Certificates = []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: private}}
+	dialer := websocket.Dialer{TLSClientConfig: shows, HandshakeTimeout: 20 * time.Second}
+	ws, resp, err := dialer.DialContext(t.Context(), strings.Replace(h.url, "https", "wss", 1)+"/connect", nil)
+	if err != nil {
+		t.Fatalf("connect by the certificate: %v, %v", err, resp)
+	}
+	defer ws.Close()
+	send(t, ws, `{"id":1,"method":"hello","params":{}}`)
+	if _, answer, err := ws.ReadMessage(); err != nil || !strings.Contains(string(answer), `"device":"node-1"`) {
+		t.Errorf("hello is answered by %s, %v", answer, err)
+	}
+	if again := enrol(t.Context(), client, h.url, key.Secret, map[string]any{"id": "node-1"}); again.Reason != "already_enrolled" {
+		t.Errorf("the certificate was used, and the key gives %+v", again)
 	}
 }

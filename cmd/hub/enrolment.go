@@ -19,6 +19,7 @@ func (h *hub) openEnrolment(ctx context.Context) error {
 	}
 	h.enrolment, err = enrolment.Open(ctx, kv, h.registry, enrolment.Config{
 		Alone:   h.cfg.NATS.URL == "",
+		Sign:    h.authority.Issue,
 		Clear:   h.clearDevice,
 		Ready:   h.acts.Err,
 		Record:  func(ctx context.Context, e enrolment.Event) error { return h.acts.Append(ctx, actOfEnrolment(e)) },
@@ -56,6 +57,9 @@ func actOfEnrolment(e enrolment.Event) acts.Act {
 	}
 	if e.Again {
 		a.Facts["again"] = true
+	}
+	if e.Cert != "" {
+		a.Facts["certificate"] = e.Cert
 	}
 	if e.Reason != "" {
 		a.Outcome, a.Reason, a.Detail = acts.Refused, e.Reason, e.Message

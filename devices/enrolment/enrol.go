@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"telemetryhub/auth"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -81,20 +82,28 @@ func (k *Keys) enrol(ctx context.Context, l *lane, r devices.EnrolRequest) (devi
 	if err := k.cfg.Ready(); err != nil {
 		return devices.Enrolment{}, unavailable("enrolments cannot be recorded at present")
 	}
+	certificate, err := k.sign(r)
+	if err != nil {
+		return devices.Enrolment{}, err
+	}
 	leave, err := k.turns.take(ctx, r.Device)
 	if err != nil {
 		return devices.Enrolment{}, err
 	}
 	defer leave()
 	for range enrolTries {
-		made, again, err := k.grant(ctx, l, r)
+		made, again, err := k.grant(ctx, l, r, certificate)
 		if errors.Is(err, devices.ErrExists) || errors.Is(err, devices.ErrNotFound) {
 			continue // somebody made or deleted it since it was looked for
 		}
 		if err != nil {
 			return devices.Enrolment{}, err
 		}
+		made.Certificate = certificate
 		event := Event{Key: key, Device: r.Device, Transport: r.Transport, Remote: r.Remote, Again: again}
+		if certificate != nil {
+			event.Cert = certificate.ID()
+		}
 		if err := k.cfg.Record(ctx, event); err != nil {
 			return devices.Enrolment{}, unavailable("the enrolment could not be recorded; try again")
 		}
@@ -138,18 +147,37 @@ func (k *Key) device(r devices.EnrolRequest) devices.Device {
 	return d
 }
 
+// sign has the device's certificate signed, if it asks for one. It is of no use until the registry has it.
+func (k *Keys) sign(r devices.EnrolRequest) (*auth.IssuedCertificate, error) {
+	if len(r.CSR) == 0 {
+		return nil, nil
+	}
+	made, err := k.cfg.Sign(r.CSR, r.Device)
+	if wrong, ok := errors.AsType[*auth.SigningRequestError](err); ok {
+		return nil, refusal(reasonCSR, "csr: %s", wrong.Message)
+	}
+	return &made, err
+}
+
+func certificates(made *auth.IssuedCertificate) []devices.Certificate {
+	if made == nil {
+		return nil
+	}
+	return []devices.Certificate{devices.CertificateOf(*made)}
+}
+
 // grant makes the device, or gives the one there is other credentials; again says which.
-func (k *Keys) grant(ctx context.Context, l *lane, r devices.EnrolRequest) (made devices.Enrolment, again bool, err error) {
+func (k *Keys) grant(ctx context.Context, l *lane, r devices.EnrolRequest, certificate *auth.IssuedCertificate) (made devices.Enrolment, again bool, err error) {
 	if _, exists := k.registry.Get(r.Device); exists {
-		made, err = k.regrant(ctx, l, r)
+		made, err = k.regrant(ctx, l, r, certificate)
 		return made, true, err
 	}
-	made, err = k.make(ctx, l, r)
+	made, err = k.make(ctx, l, r, certificate)
 	return made, false, err
 }
 
 // make counts the device, and then makes it.
-func (k *Keys) make(ctx context.Context, l *lane, r devices.EnrolRequest) (devices.Enrolment, error) {
+func (k *Keys) make(ctx context.Context, l *lane, r devices.EnrolRequest, certificate *auth.IssuedCertificate) (devices.Enrolment, error) {
 	c := claim{Device: r.Device, At: time.Now().UTC()}
 	err := l.change(ctx, func(key *Key) error {
 		if e := key.standing(c.At); e != nil {
@@ -165,6 +193,7 @@ func (k *Keys) make(ctx context.Context, l *lane, r devices.EnrolRequest) (devic
 	}
 	key, _ := l.read()
 	d := key.device(r)
+	d.Certificates = certificates(certificate)
 	d.Enrolled = &devices.Enrolled{Key: key.ID, At: c.At, Until: c.At.Add(devices.ConfirmWithin), Model: r.Model, Firmware: r.Firmware}
 	d, token, err := k.registry.CreateEnrolled(ctx, d)
 	if errors.Is(err, devices.ErrExists) {
@@ -179,7 +208,7 @@ func (k *Keys) make(ctx context.Context, l *lane, r devices.EnrolRequest) (devic
 }
 
 // regrant gives a device that the key has enrolled other credentials, if it may come again.
-func (k *Keys) regrant(ctx context.Context, l *lane, r devices.EnrolRequest) (devices.Enrolment, error) {
+func (k *Keys) regrant(ctx context.Context, l *lane, r devices.EnrolRequest, certificate *auth.IssuedCertificate) (devices.Enrolment, error) {
 	d, token, err := k.registry.EnrolAgain(ctx, r.Device, func(d *devices.Device) error {
 		key, ok := l.read()
 		if !ok {
@@ -193,7 +222,7 @@ func (k *Keys) regrant(ctx context.Context, l *lane, r devices.EnrolRequest) (de
 			again.Until = time.Now().UTC().Add(devices.ConfirmWithin)
 		}
 		again.Model, again.Firmware = r.Model, r.Firmware
-		d.Enrolled = &again
+		d.Enrolled, d.Certificates = &again, certificates(certificate)
 		return nil
 	})
 	if err != nil {

@@ -111,6 +111,30 @@ func TestEnrolmentRefusals(t *testing.T) {
 	})
 }
 
+func TestEnrolmentSignsARequest(t *testing.T) {
+	o := open(t, newMemoryKV(), newMemoryKV(), true)
+	secret, id := o.add(enrolment.Terms{Limit: 2})
+	made, err := o.keys.Enrol(t.Context(), devices.EnrolRequest{Key: secret, Device: "d1", CSR: []byte("bad")})
+	if e := wantReason(t, made, err, "bad_csr"); e.Status != 422 {
+		t.Errorf("status %d", e.Status)
+	}
+	o.wantUsed(id, 0)
+	for range 2 { // the second time in place of the first
+		made, err = o.keys.Enrol(t.Context(), devices.EnrolRequest{Key: secret, Device: "d1", CSR: []byte("good")})
+		if err != nil || made.Certificate == nil || string(made.Certificate.PEM) != "PEM of d1" {
+			t.Fatalf("certificate %v, %v", made.Certificate, err)
+		}
+		if d, _ := o.registry.Get("d1"); len(d.Certificates) != 1 || d.Certificates[0].Fingerprint != made.Certificate.Fingerprint {
+			t.Errorf("the registry has %+v", d.Certificates)
+		}
+	}
+	o.wantToken(secret, "d1")
+	if d, _ := o.registry.Get("d1"); len(d.Certificates) != 0 {
+		t.Error("without a request it kept the certificate of before")
+	}
+	o.wantUsed(id, 1)
+}
+
 // TestEnrolmentCountsExactly has 100 devices come at once for a key of 40, on a real bus.
 func TestEnrolmentCountsExactly(t *testing.T) {
 	bus, err := backbone.Open(t.Context(), backbone.Config{Dir: t.TempDir()}, slog.New(slog.DiscardHandler))

@@ -37,6 +37,9 @@ type Registry interface {
 type Config struct {
 	// Alone says that no other hub writes to the bucket: what a crash left half done can be taken back at once.
 	Alone bool
+	// Sign signs a device's request for a certificate, which counts once the registry has it. Its error is an
+	// *auth.SigningRequestError where the request is to blame.
+	Sign func(csr []byte, device string) (auth.IssuedCertificate, error)
 	// Clear removes what may be left of a device that had this id, before another is made.
 	Clear func(ctx context.Context, device string)
 	// Ready says why enrolments cannot be recorded at present; nil: they can. Record is called with each one, before its
@@ -55,6 +58,7 @@ type Event struct {
 	Transport  string
 	Remote     string
 	Again      bool   // it had credentials before
+	Cert       string // id of the certificate that it was given, if any
 	Reason     string // of a refusal
 	Message    string
 	Suppressed uint64 // refusals before this one that no word was lost about

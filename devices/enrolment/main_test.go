@@ -6,11 +6,13 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"telemetryhub/auth"
 	"telemetryhub/devices"
 	"telemetryhub/devices/enrolment"
 )
@@ -40,6 +42,12 @@ func open(t *testing.T, devicesKV, keysKV jetstream.KeyValue, alone bool) *offic
 	}
 	o.keys, err = enrolment.Open(t.Context(), keysKV, o.registry, enrolment.Config{
 		Alone: alone, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+		Sign: func(csr []byte, device string) (auth.IssuedCertificate, error) {
+			if string(csr) != "good" {
+				return auth.IssuedCertificate{}, &auth.SigningRequestError{Message: "is no request"}
+			}
+			return auth.IssuedCertificate{PEM: []byte("PEM of " + device), Fingerprint: auth.HashToken(device), NotAfter: time.Now().Add(time.Hour)}, nil
+		},
 		Clear: func(_ context.Context, device string) {
 			o.note(func() { o.cleared = append(o.cleared, device) })
 		},

@@ -19,6 +19,7 @@ const (
 	reasonType       = "wrong_type"
 	reasonID         = "id_not_allowed"
 	reasonInvalid    = "invalid"
+	reasonCSR        = "bad_csr"
 	reasonExists     = "device_exists"
 	reasonEnrolled   = "already_enrolled"
 	reasonDevice     = "device_disabled"
@@ -50,7 +51,7 @@ func refusal(reason, format string, args ...any) *devices.EnrolError {
 		e.Status = http.StatusUnauthorized
 	case reasonExists, reasonEnrolled:
 		e.Status = http.StatusConflict
-	case reasonInvalid:
+	case reasonInvalid, reasonCSR:
 		e.Status = http.StatusUnprocessableEntity
 	}
 	return e
