@@ -109,6 +109,7 @@ func shardOf(device string) uint32 {
 func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var lapsed []string
 	for shard := range presenceShards {
 		e, err := kv.Get(ctx, strconv.Itoa(shard))
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -124,6 +125,7 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 		for device, p := range known {
 			if p.Online {
 				p.Online, p.DisconnectedAt, p.Cause = false, p.LastSeen, causeHubStopped
+				lapsed = append(lapsed, device)
 			}
 			if p.Frozen.lasts(time.Now()) {
 				s.frozen[device] = p.Frozen
@@ -139,6 +141,9 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 			}
 			s.lastID = max(s.lastID, p.Session) // the clock may have been set back since
 		}
+	}
+	for _, device := range lapsed {
+		s.change(device, s.last[device])
 	}
 	return nil
 }
@@ -178,12 +183,15 @@ func (s *Sessions) markSeen() {
 
 // write writes the shards of the devices that are marked. What could not be written stays marked.
 func (s *Sessions) write(ctx context.Context, kv jetstream.KeyValue) {
-	for shard, known := range s.dirtyShards() {
+	shards, version := s.dirtyShards()
+	failed := false
+	for shard, known := range shards {
 		value, err := json.Marshal(known)
 		if err == nil {
 			_, err = kv.Put(ctx, strconv.Itoa(int(shard)), value)
 		}
 		if err != nil {
+			failed = true
 			s.log.Warn("presence was not written; it is tried again", "err", err)
 			s.mu.Lock()
 			for device := range known {
@@ -192,18 +200,22 @@ func (s *Sessions) write(ctx context.Context, kv jetstream.KeyValue) {
 			s.mu.Unlock()
 		}
 	}
+	if !failed {
+		s.written.Store(version)
+	}
 }
 
-func (s *Sessions) dirtyShards() map[uint32]map[string]remembered {
+// dirtyShards returns the shards to be written, and the version of the newest change that is in them or was written before.
+func (s *Sessions) dirtyShards() (shards map[uint32]map[string]remembered, version uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	shards := map[uint32]map[string]remembered{}
+	shards = map[uint32]map[string]remembered{}
 	for device := range s.dirty {
 		shards[shardOf(device)] = map[string]remembered{}
 	}
 	clear(s.dirty)
 	if len(shards) == 0 {
-		return nil
+		return nil, s.version
 	}
 	for device := range s.last {
 		if known, ok := shards[shardOf(device)]; ok {
@@ -227,7 +239,7 @@ func (s *Sessions) dirtyShards() map[uint32]map[string]remembered {
 			known[device] = of
 		}
 	}
-	return shards
+	return shards, s.version
 }
 
 // Forget drops what is known of a device that was deleted.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"telemetryhub/feed"
@@ -45,6 +46,7 @@ type Sessions struct {
 	uses     map[string][]use             // of credentials that the device does not use now
 	dirty    map[string]bool              // devices whose presence is not yet written
 	version  uint64                       // of the last presence change
+	written  atomic.Uint64                // of the last one that is in the bucket, with all before it
 	feeds    feed.Feeds[PresenceChange]
 	contests map[string]*contest
 	frozen   map[string]*Freeze // one that is there is not changed

@@ -248,7 +248,7 @@ func (r readiness) Parts(ctx context.Context) []api.Part {
 	if err := r.h.acts.Err(); err != nil {
 		audit.Message = "commands are sent, and all other changes are refused: " + err.Error()
 	}
-	return []api.Part{bus, journal, disk, kept, audit, r.h.certificatesPart()}
+	return append([]api.Part{bus, journal, disk, kept, audit, r.h.certificatesPart()}, r.h.presenceParts()...)
 }
 
 // damageMessage says what was found damaged on the disk since the process began; empty if nothing was.

@@ -52,6 +52,28 @@ type DevicesConfig struct {
 	Tokens           TokensConfig  `yaml:"tokens"`
 
 	Certificates CertificatesConfig `yaml:"certificates"`
+	Presence     PresenceConfig     `yaml:"presence"`
+}
+
+// PresenceConfig says who is told that devices come and go, beside the live stream.
+type PresenceConfig struct {
+	Measurement string        `yaml:"measurement"` // of readings that tell it; empty: none
+	Webhook     WebhookConfig `yaml:"webhook"`
+}
+
+// WebhookConfig is where changes of presence are posted.
+type WebhookConfig struct {
+	URL           string        `yaml:"url"`    // empty: nowhere
+	Secret        Secret        `yaml:"secret"` // of the signature; empty: none
+	SecretFile    string        `yaml:"secret_file"`
+	Headers       []Secret      `yaml:"headers"` // NAME: VALUE
+	CAFile        string        `yaml:"ca_file"` // of the receiver; empty: whom the system trusts
+	PlainAnywhere bool          `yaml:"plain_anywhere"`
+	Batch         int           `yaml:"batch"`    // changes in one post at most
+	Wait          time.Duration `yaml:"wait"`     // how long a change waits for others
+	Debounce      time.Duration `yaml:"debounce"` // how long it waits for a later one of the same device
+	Timeout       time.Duration `yaml:"timeout"`  // of one post
+	Queue         int           `yaml:"queue"`    // changes that wait at most
 }
 
 // ClonesConfig says what is done about several devices that use one identity and displace each other.
@@ -223,6 +245,7 @@ func defaultConfig() Config {
 			Tokens:           TokensConfig{Grace: 7 * 24 * time.Hour, Overlap: 7 * 24 * time.Hour},
 
 			Certificates: CertificatesConfig{Lifetime: auth.DefaultDeviceCertificateLife},
+			Presence:     PresenceConfig{Webhook: WebhookConfig{Batch: 500, Wait: time.Second, Timeout: 10 * time.Second, Queue: 20_000}},
 		},
 		Ingest: IngestConfig{
 			JournalBytes: backbone.DefaultJournalMaxBytes,

@@ -23,7 +23,7 @@ func (nothingOf) Import(name string) (*types.Package, error) {
 // TestEveryKeyIsReadByTheHub looks for a use of each field of the configuration outside of the files that read and check
 // it: a key that nobody reads does nothing, and says the opposite.
 func TestEveryKeyIsReadByTheHub(t *testing.T) {
-	readWhileLoading := map[string]bool{"token_file": true, "password_file": true} // config_secrets.go puts their content into token, password
+	readWhileLoading := map[string]bool{"token_file": true, "password_file": true, "secret_file": true} // config_secrets.go puts their content into token, password, secret
 	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)

@@ -7,13 +7,18 @@ import (
 )
 
 // influxTokenVariable beats the file, so that a secret needs to stand in no file at all.
-const influxTokenVariable = "HUB_INFLUX_TOKEN"
+const (
+	influxTokenVariable   = "HUB_INFLUX_TOKEN"
+	webhookSecretVariable = "HUB_PRESENCE_WEBHOOK_SECRET"
+)
 
 // resolveSecrets fills tokens and passwords from where they are kept: the environment before a file of their own before
 // the configuration itself.
 func (c *Config) resolveSecrets(getenv func(string) string, faults *faultList) {
 	influx := &c.Store.InfluxDB
 	influx.Token = resolveSecret(faults, "store.influxdb.token", influx.Token, influx.TokenFile, getenv(influxTokenVariable))
+	hook := &c.Devices.Presence.Webhook
+	hook.Secret = resolveSecret(faults, "devices.presence.webhook.secret", hook.Secret, hook.SecretFile, getenv(webhookSecretVariable))
 	for i := range c.Bridge.Brokers {
 		broker := &c.Bridge.Brokers[i]
 		key := fmt.Sprintf("bridge.brokers[%d].password", i)

@@ -122,6 +122,7 @@ func (c *Config) validateDevices(faults *faultList) {
 	within(faults, "devices.probe_after", c.Devices.ProbeAfter, 0, maxDuration)
 	within(faults, "devices.probe_timeout", c.Devices.ProbeTimeout, time.Second, time.Hour)
 	c.Devices.Tokens.validate(faults)
+	c.Devices.Presence.validate(faults)
 }
 
 func (c ClonesConfig) validate(faults *faultList) {

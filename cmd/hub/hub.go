@@ -23,6 +23,7 @@ import (
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
 	"telemetryhub/devices/enrolment"
+	"telemetryhub/devices/presence"
 	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
@@ -61,6 +62,7 @@ type hub struct {
 	commands  *commands.Service
 	rollouts  *rollouts.Service
 	states    *state.Documents
+	followers []*presence.Follower
 	enrolment *enrolment.Keys
 
 	sockets    *sockets
@@ -182,14 +184,17 @@ func (h *hub) openRegistry(ctx context.Context) error {
 }
 
 func (h *hub) openDevices(ctx context.Context) error {
-	presence, err := h.bus.Bucket(ctx, backbone.Presence)
+	seen, err := h.bus.Bucket(ctx, backbone.Presence)
 	if err != nil {
 		return err
 	}
-	if err := h.sessions.Restore(ctx, presence); err != nil {
+	if err := h.sessions.Restore(ctx, seen); err != nil {
 		return err
 	}
-	h.background("presence", func(ctx context.Context) { h.sessions.Keep(ctx, presence) })
+	h.background("presence", func(ctx context.Context) { h.sessions.Keep(ctx, seen) })
+	if err := h.openPresence(ctx, seen); err != nil {
+		return err
+	}
 
 	ledger, err := h.bus.Bucket(ctx, backbone.Commands)
 	if err != nil {

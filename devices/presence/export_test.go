@@ -1,0 +1,4 @@
+package presence
+
+// Sign is for the specification's example.
+var Sign = sign
