@@ -197,6 +197,9 @@ func checkUpgrade(w http.ResponseWriter, r *http.Request) *refusal {
 		w.Header().Set("Connection", "Upgrade")
 		return &refusal{http.StatusUpgradeRequired, "not_websocket", "this is the devices' WebSocket; connect with wss://"}
 	}
+	if r.Body != nil && r.Body != http.NoBody {
+		return &refusal{http.StatusBadRequest, "bad_handshake", "the handshake of a WebSocket has no body"}
+	}
 	if v := r.Header.Get("Sec-WebSocket-Version"); v != "13" {
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return &refusal{http.StatusUpgradeRequired, "websocket_version", "Sec-WebSocket-Version is " + strconv.Quote(v) + "; the hub speaks 13"}

@@ -146,9 +146,14 @@ func onlyFinal(err error) error {
 
 // until asks again until ok says yes, fails, or the limit is over.
 func until(ctx context.Context, what string, limit time.Duration, ok func() (bool, error)) error {
+	return untilEvery(ctx, pollEvery, what, limit, ok)
+}
+
+// untilEvery asks every so often.
+func untilEvery(ctx context.Context, every time.Duration, what string, limit time.Duration, ok func() (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for %s", limit, what))
 	defer cancel()
-	tick := time.NewTicker(pollEvery)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if done, err := ok(); done || err != nil {

@@ -52,6 +52,7 @@ func faults() []fault {
 		fault{"bad-frames", badFrames},
 		fault{"broken-connections", brokenConnections},
 		fault{"field-names", fieldNames},
+		fault{"herd", herd},
 		fault{"commands", commandsFault},
 		fault{"backlog", backlog},
 		fault{"mixed", mixed},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ type load struct {
 	rate     int           // readings/s of each
 	duration time.Duration // 0: until finish
 	args     []string      // further ones
+	url      string        // empty: the hub's
 
 	background bool // it gets the processor time that others leave
 }
@@ -35,7 +37,12 @@ type verdict struct {
 	Refused     uint64  `json:"refused"`
 	Quarantined uint64  `json:"quarantined"`
 	Reconnects  uint64  `json:"reconnects"`
-	AckMs       struct {
+	Postponed   struct {
+		Refused, Again uint64
+		Told           int64
+		LateMs         struct{ P50, P99, Max float64 } `json:"late_ms"`
+	} `json:"postponed"`
+	AckMs struct {
 		P50, P99, Max float64
 	} `json:"ack_ms"`
 	Commands struct {
@@ -57,7 +64,7 @@ type sim struct{ *child }
 
 // simulate starts a simulator against the hub.
 func (s *scene) simulate(l load) (*sim, error) {
-	args := []string{"--url", s.hub.url(), "--ca", s.hub.caFile(), "--admin-token-file", s.hub.tokenFile(), "--json", "--verify"}
+	args := []string{"--url", cmp.Or(l.url, s.hub.url()), "--ca", s.hub.caFile(), "--admin-token-file", s.hub.tokenFile(), "--json", "--verify"}
 	if l.devices > 0 {
 		args = append(args, "--devices", strconv.Itoa(l.devices), "--rate", strconv.Itoa(l.rate))
 	}

@@ -12,14 +12,18 @@ const (
 	backoffCap  = 10 * time.Second
 )
 
-// pause is the wait before connection attempt number failures+1 after so many that failed in a row; asked is what the
-// hub said, and comes on top, so that devices that were told the same do not come at once.
+// pause is the wait before connection attempt number failures+1 after so many that failed in a row. asked is what the
+// hub said: the device's own slot, which holds whatever failed before; only a little comes on top, for hubs that tell
+// several devices the same.
 func pause(failures int, asked time.Duration) time.Duration {
+	if asked > 0 {
+		return asked + rand.N(backoffBase)
+	}
 	bound := backoffCap
 	if failures < 6 {
 		bound = min(backoffCap, backoffBase<<failures)
 	}
-	return asked + rand.N(bound)
+	return rand.N(bound)
 }
 
 // sleep waits, and says whether it waited to the end.

@@ -26,6 +26,8 @@ type device struct {
 	attached *attachment // nil while there is no connection
 	hold     time.Time   // the hub asked to wait until then
 	joined   bool        // was connected once
+	slot     time.Time   // when the hub told it to come; zero: it did not
+	refusals int         // of its connection, since it was connected last
 	recent   [][]byte    // acknowledged readings, for the fault that sends them again
 	keep     bool        // fill recent
 
@@ -62,9 +64,24 @@ func (d *device) live(ctx context.Context) {
 		if errors.Is(err, errRebooted) {
 			continue
 		}
-		sleep(ctx, pause(failures, retryAfter(err)))
+		sleep(ctx, pause(failures, d.told(err)))
 		failures++
 	}
+}
+
+// told notes what the hub said at the end of a connection, or in place of one, and returns the pause that it asked for.
+func (d *device) told(err error) time.Duration {
+	asked := retryAfter(err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if asked > 0 {
+		d.slot = time.Now().Add(asked)
+	}
+	if refused, is := errors.AsType[*refusedError](err); is && refused.later() {
+		d.refusals++
+		d.fleet.tally.postponed(d.refusals)
+	}
+	return asked
 }
 
 // connections tells whether an attempt got as far as telemetry; only its own goroutine compares it.
@@ -130,7 +147,10 @@ func (d *device) ready(l link, durable uint64) {
 	d.hold = time.Time{}
 	d.commands.connections++
 	d.fleet.tally.joined(!d.joined)
-	d.joined = true
+	if !d.slot.IsZero() {
+		d.fleet.tally.cameLate(time.Since(d.slot))
+	}
+	d.joined, d.slot, d.refusals = true, time.Time{}, 0
 	d.wake()
 }
 

@@ -22,6 +22,8 @@ const (
 	maxRate    = 1000 // readings/s of one device: its times are told apart by the millisecond
 	maxBatch   = 400  // readings a frame: about 120 bytes each have to fit into the hub's max_frame of 64 KB
 	maxWindow  = 10_000
+
+	idForm = "%s-%05d"
 )
 
 // What devices speak.
@@ -37,6 +39,7 @@ type options struct {
 	CA             string        `name:"ca" env:"HUB_CA" placeholder:"FILE" help:"Certificate authority of the hub, in PEM (DIR/tls/ca.pem)."`
 	AdminTokenFile string        `placeholder:"FILE" help:"An admin's token (DIR/admin.token); registers the devices, and reads back for --verify."`
 	Devices        int           `default:"10" help:"How many devices; with --replay each node of the files is one."`
+	Prefix         string        `default:"sim" help:"What the devices' ids begin with: PREFIX-00001 and so on. Two fleets at one hub need two."`
 	Rate           float64       `default:"1" help:"Readings a second of each device; 0 only connects and stays."`
 	Duration       time.Duration `help:"How long readings are sent; until Ctrl-C if left out."`
 	Replay         []string      `placeholder:"FILE.csv" help:"Send the readings of these files: the history at once with times shifted to end now, then again live for ever (see --speed)."`
@@ -101,6 +104,9 @@ func (o *options) check() []string {
 	}
 	fault(o.Devices < 1 || o.Devices > maxDevices, "--devices %d: 1 to %d", o.Devices, maxDevices)
 	fault(!(o.Rate >= 0 && o.Rate <= maxRate), "--rate %v: 0 to %d readings a second and device, as readings are told apart by the millisecond; use more devices", o.Rate, maxRate)
+	if err := wire.CheckDeviceID(fmt.Sprintf(idForm, o.Prefix, maxDevices)); err != nil {
+		faults = append(faults, fmt.Sprintf("--prefix %q: %v", o.Prefix, err))
+	}
 	fault(o.Duration < 0, "--duration %v is negative", o.Duration)
 	fault(o.Speed != nil && !(*o.Speed >= 0 && !math.IsInf(*o.Speed, 0)), "--speed: 0 or a positive number")
 	fault(o.VerifyAfter < 0, "--verify-after %v is negative", o.VerifyAfter)

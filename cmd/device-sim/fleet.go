@@ -68,7 +68,7 @@ func (f *fleet) build(files []*readings.File) {
 		return
 	}
 	for i := range f.options.Devices {
-		add(fmt.Sprintf("sim-%05d", i+1), source(i))
+		add(fmt.Sprintf(idForm, f.options.Prefix, i+1), source(i))
 	}
 }
 

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/gorilla/websocket"
 )
 
@@ -62,6 +64,9 @@ func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 	l.client = mqtt.NewClient(options)
 	if err := finished(ctx, l.client.Connect()); err != nil {
 		l.client.Disconnect(0)
+		if errors.Is(err, packets.ErrorRefusedServerUnavailable) { // all that 3.1.1 has to say, and no time
+			return nil, &refusedError{status: http.StatusServiceUnavailable, detail: err.Error()}
+		}
 		return nil, fmt.Errorf("MQTT connect: %w", cmp.Or(failed, err))
 	}
 	return l, nil

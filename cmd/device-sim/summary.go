@@ -24,10 +24,19 @@ type summary struct {
 	Refused       uint64      `json:"refused"`
 	Quarantined   uint64      `json:"quarantined"`
 	Reconnects    uint64      `json:"reconnects"`
-	AckMs         ackTimes    `json:"ack_ms"` // from a frame's first sending to its acknowledgement
+	Postponed     postponed   `json:"postponed"` // connections that the hub refused for now
+	AckMs         ackTimes    `json:"ack_ms"`    // from a frame's first sending to its acknowledgement
 	Commands      commands    `json:"commands"`
 	CommandMs     commandTime `json:"command_ms"` // from a command's arrival to its answer being written
 	Seconds       float64     `json:"seconds"`    // from the first reading to the last acknowledgement
+}
+
+// postponed is how devices fared that were told to come later, at a refusal or at the hub's stop.
+type postponed struct {
+	Refused uint64   `json:"refused"`
+	Again   uint64   `json:"again"`   // refused although told so before, without a connection in between
+	Told    int64    `json:"told"`    // devices that were told a time and came
+	LateMs  ackTimes `json:"late_ms"` // from that time until connected
 }
 
 type ackTimes struct {
@@ -61,6 +70,10 @@ func (f *fleet) summarize(elapsed time.Duration) *summary {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.AckMs = ackTimes{P50: millis(t.ack, 50), P99: millis(t.ack, 99), Max: float64(t.ack.Max()) / 1000}
+	s.Postponed = postponed{
+		Refused: t.postponements.Load(), Again: t.postponedAgain.Load(), Told: t.late.TotalCount(),
+		LateMs: ackTimes{P50: millis(t.late, 50), P99: millis(t.late, 99), Max: float64(t.late.Max()) / 1000},
+	}
 	s.CommandMs = commandTime{P50: millis(t.command, 50), P99: millis(t.command, 99)}
 	return s
 }
@@ -77,6 +90,9 @@ func (s *summary) print(w io.Writer, t *tally) error {
 	}
 	line("devices", "%d, connected %d, never connected %d, reconnects %d, failed attempts %d",
 		s.Devices, s.Connected, s.ConnectFailed, s.Reconnects, t.failedAttempts.Load())
+	if p := s.Postponed; p.Refused > 0 || p.Told > 0 {
+		line("postponed", "%d refused for now, %d of them again; %d came when told, p50 %.0f ms late, p99 %.0f ms, max %.0f ms", p.Refused, p.Again, p.Told, p.LateMs.P50, p.LateMs.P99, p.LateMs.Max)
+	}
 	perSecond := 0.0
 	if s.Seconds > 0 {
 		perSecond = float64(s.Acked) / s.Seconds

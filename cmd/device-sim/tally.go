@@ -27,6 +27,8 @@ type tally struct {
 	failedAttempts       atomic.Uint64
 	reconnects           atomic.Uint64
 	refused              atomic.Uint64 // as the devices were told
+	postponements        atomic.Uint64 // connections that the hub refused for now
+	postponedAgain       atomic.Uint64 // of them, those of a device that had been told so before and was not connected since
 	quarantined          atomic.Uint64
 	commandsReceived     atomic.Uint64
 	commandsAnswered     atomic.Uint64
@@ -34,10 +36,11 @@ type tally struct {
 	mu       sync.Mutex
 	ack      *hdrhistogram.Histogram
 	command  *hdrhistogram.Histogram
-	notices  map[string]uint64 // by code
-	injected map[string]uint64 // faults played, by name
-	notes    map[string]uint64 // what should not happen, by text
-	lastEnd  string            // why a connection ended last
+	late     *hdrhistogram.Histogram // from the slot that a device was told until it was connected
+	notices  map[string]uint64       // by code
+	injected map[string]uint64       // faults played, by name
+	notes    map[string]uint64       // what should not happen, by text
+	lastEnd  string                  // why a connection ended last
 }
 
 func newTally() *tally {
@@ -45,7 +48,7 @@ func newTally() *tally {
 		return hdrhistogram.New(1, latencyMax.Microseconds(), latencyDigits)
 	}
 	return &tally{
-		ack: histogram(), command: histogram(),
+		ack: histogram(), command: histogram(), late: histogram(),
 		notices: make(map[string]uint64), injected: make(map[string]uint64), notes: make(map[string]uint64),
 	}
 }
@@ -61,6 +64,21 @@ func (t *tally) commandAnswered(took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_ = t.command.RecordValue(clampMicros(took)) // in range by clampMicros
+}
+
+// postponed counts a connection that the hub refused for now, the device's how manieth in a row.
+func (t *tally) postponed(row int) {
+	t.postponements.Add(1)
+	if row > 1 {
+		t.postponedAgain.Add(1)
+	}
+}
+
+// cameLate notes how long after its slot a device was connected.
+func (t *tally) cameLate(late time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_ = t.late.RecordValue(clampMicros(late)) // in range by clampMicros
 }
 
 func clampMicros(d time.Duration) int64 {

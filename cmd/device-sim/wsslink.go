@@ -56,7 +56,7 @@ type counted struct {
 	seq  uint64
 }
 
-// refusedError is an upgrade that the hub refused.
+// refusedError is an upgrade, or MQTT's CONNECT, that the hub refused.
 type refusedError struct {
 	status int
 	detail string
@@ -65,6 +65,11 @@ type refusedError struct {
 
 func (e *refusedError) Error() string {
 	return fmt.Sprintf("the hub refused the connection: %d %s %s", e.status, http.StatusText(e.status), e.detail)
+}
+
+// later says whether the hub would let the device in, but not now.
+func (e *refusedError) later() bool {
+	return e.status == http.StatusServiceUnavailable || e.status == http.StatusTooManyRequests
 }
 
 func (d *dialer) connectWSS(ctx context.Context, dev *device) (link, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 
 	"telemetryhub/devices"
@@ -40,6 +41,11 @@ func (h *hub) openAdmission(context.Context) error {
 	// Half of the time: in the other half the client answers.
 	h.handshakes = newHandshakes(d.MaxHandshakes, d.HandshakeTimeout/2)
 	return nil
+}
+
+// bounded bounds the sockets of l, and the TLS handshakes on them.
+func (h *hub) bounded(l net.Listener) net.Listener {
+	return h.handshakes.listener(h.sockets.listener(l))
 }
 
 // connectionsWithin divides the files that the process may open.

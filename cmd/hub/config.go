@@ -42,7 +42,7 @@ type DevicesConfig struct {
 	KeepaliveMax     time.Duration `yaml:"keepalive_max"`
 	WriteTimeout     time.Duration `yaml:"write_timeout"`     // for one write to a socket
 	HandshakeTimeout time.Duration `yaml:"handshake_timeout"` // from accept to the end of the upgrade
-	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: twice the number of processors
+	MaxHandshakes    int           `yaml:"max_handshakes"`    // at once; 0: one a processor
 	ConnectRate      int           `yaml:"connect_rate"`      // devices let in a second; 0: 400 a processor
 	MaxConnections   int           `yaml:"max_connections"`   // of devices; 0: what the limit of open files leaves
 	Limits           LimitsConfig  `yaml:"limits"`

@@ -57,7 +57,7 @@ func startGated(t *testing.T, most int, wait time.Duration) *gated {
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.ServeTLS(sockets.listener(listener), "", "") }()
+	go func() { served <- server.ServeTLS(gate.listener(sockets.listener(listener)), "", "") }()
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-served

@@ -65,7 +65,21 @@ func (h *hub) handler() http.Handler {
 		mux.Handle(path, h.api.Handler())
 	}
 	mux.Handle("/", web.Handler())
-	return mux
+	return boundLeftovers(mux)
+}
+
+// leftoverTime is how long net/http may wait for the rest of a body that the handler has not read: so many bytes of one
+// that was refused would otherwise have no deadline, byte by byte.
+const leftoverTime = 2 * time.Second
+
+// boundLeftovers bounds what comes of a request after its answer. (What is hijacked has no body.)
+func boundLeftovers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		if r.Body != nil && r.Body != http.NoBody {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leftoverTime)) // fails on a connection that is gone
+		}
+	})
 }
 
 // serve answers on the bound ports.
@@ -73,7 +87,7 @@ func (h *hub) serve() {
 	handler := h.handler()
 	server := h.server(handler)
 	server.TLSConfig = h.handshakes.config(h.serverTLS("h2", "http/1.1"))
-	h.run("https", server, func() error { return server.ServeTLS(h.sockets.listener(h.listener), "", "") })
+	h.run("https", server, func() error { return server.ServeTLS(h.bounded(h.listener), "", "") })
 	if h.plain != nil {
 		plain := h.server(behindProxy(handler, h.cfg.HTTP.Forwarded))
 		h.run("http", plain, func() error { return plain.Serve(h.sockets.listener(h.plain)) })

@@ -265,7 +265,7 @@ func (c CommandsConfig) ledger() commands.Config {
 func (h *hub) openBridge(context.Context) error {
 	joined := bridge.Hub{
 		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Renewer: h.rotation, Metrics: h.reg, Log: h.log,
-		Enroller: h.enrolment, Admission: h.admission, Listener: h.sockets.listener,
+		Enroller: h.enrolment, Admission: h.admission, Listener: h.bounded,
 	}
 	joined.Certificates = h.trust
 	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.serverTLS()), joined)

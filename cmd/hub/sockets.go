@@ -51,11 +51,12 @@ func (l socketListener) Accept() (net.Conn, error) {
 type socket struct {
 	net.Conn
 	sockets *sockets
-	held    atomic.Bool // its handshake has a turn; changes with sockets.mu held
+	busy    atomic.Bool // starts or turns is set, and a read has to look; changes with sockets.mu held
 
 	// Guarded by sockets.mu.
 	owes   *linked.Element // nil: nothing
-	turns  chan struct{}   // where the turn is given back
+	starts func()          // called at the first read or at the end; nil: it was, or nobody asked
+	turns  chan struct{}   // where the turn of its handshake is given back; nil: it has none
 	closed bool
 }
 
@@ -114,13 +115,32 @@ func (c *socket) begin(turns chan struct{}) bool {
 		return false
 	}
 	c.turns = turns
-	c.held.Store(true)
+	c.busy.Store(true)
 	return true
 }
 
-// end gives the turn back: it is the client's move. It needs mu.
+// tellStart lets starts be called once the goroutine that serves the connection runs, or it has ended.
+func (c *socket) tellStart(starts func()) {
+	c.sockets.mu.Lock()
+	defer c.sockets.mu.Unlock()
+	if c.closed {
+		starts()
+		return
+	}
+	c.starts = starts
+	c.busy.Store(true)
+}
+
+// end notes that it is the client's move: a turn is given back. It needs mu.
 func (s *sockets) end(c *socket) {
-	if c.held.Swap(false) {
+	if !c.busy.Swap(false) {
+		return
+	}
+	if c.starts != nil {
+		c.starts()
+		c.starts = nil
+	}
+	if c.turns != nil {
 		<-c.turns
 		c.turns = nil
 		s.owe(c)
@@ -129,7 +149,7 @@ func (s *sockets) end(c *socket) {
 
 // Read implements net.Conn. Whoever reads has computed what was to be computed.
 func (c *socket) Read(b []byte) (int, error) {
-	if c.held.Load() { // else without the lock: this is also the way of each reading
+	if c.busy.Load() { // else without the lock: this is also the way of each reading
 		c.sockets.mu.Lock()
 		c.sockets.end(c)
 		c.sockets.mu.Unlock()

@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +42,10 @@ func startImpatient(t *testing.T) *impatient {
 	if server.WriteTimeout != answerTimeout {
 		t.Errorf("answers may take %s, want %s", server.WriteTimeout, answerTimeout)
 	}
-	server.WriteTimeout = 300 * time.Millisecond
+	if server.IdleTimeout != idleTimeout {
+		t.Errorf("connections may be idle for %s, want %s", server.IdleTimeout, idleTimeout)
+	}
+	server.WriteTimeout, server.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
 	server.TLSConfig = h.certs.ServerTLS()
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(listener, "", "") }()
@@ -150,6 +155,33 @@ func TestAnAnswerThatNobodyTakesEnds(t *testing.T) {
 		}
 		if frame[3] == reset {
 			return
+		}
+	}
+}
+
+// Clients of HTTP/2 that hold a connection without a whole request are let go as idle ones are.
+func TestHalfARequestOfHTTP2Ends(t *testing.T) {
+	h := startImpatient(t)
+	const preface, settings = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	for name, says := range map[string]string{
+		"nothing after the settings": preface + settings,
+		"half a frame's head":        preface + settings + "\x00\x00\x40\x01",
+		"half of the headers":        preface + settings + "\x00\x00\x40\x01\x05\x00\x00\x00\x01\x82",
+		"headers without their end":  preface + settings + "\x00\x00\x01\x01\x01\x00\x00\x00\x01\x82",
+	} {
+		config := h.tls()
+		config.NextProtos = []string{"h2"}
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(h.url, "https://"), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if _, err := io.WriteString(conn, says); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		if _, err := io.Copy(io.Discard, conn); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection is still open after 30 s", name)
 		}
 	}
 }
