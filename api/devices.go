@@ -38,6 +38,7 @@ type Device struct {
 	Boot           string            `json:"boot,omitempty" doc:"The first that its connection named"`
 	Frozen         *devices.Freeze   `json:"frozen,omitempty" doc:"Several devices used its identity and displaced each other: nobody is let in by it, until its time is over or POST {id}/unfreeze"`
 	Unresponsive   time.Time         `json:"unresponsive_since,omitzero" doc:"It shows signs of life, but its program has said nothing since then and did not answer hub.probe in time; any frame ends that"`
+	Silence        *Silence          `json:"silence,omitempty" doc:"What was learned of its network"`
 	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`

@@ -28,10 +28,21 @@ func (s *Server) registerLife() {
 // viewLife adds what is known of the device's connection beside whether it has one.
 func (s *Server) viewLife(v *Device, p devices.Presence) {
 	v.Version, v.Boot, v.Frozen, v.Unresponsive = p.Version, p.Boot, p.Frozen, unresponsiveSince(p)
+	if s := p.Silence; s != (devices.Silence{}) {
+		v.Silence = &Silence{Survived: s.Survived, Lost: s.Lost, Losses: s.Losses}
+	}
 }
 
 // answerTime is what the answer may take after a probe that had all the time there is.
 const answerTime = 10 * time.Second
+
+// Silence is how long a device was silent, from one sign of life to the next, and its connection still lived, and how long
+// where that was lost without a word.
+type Silence struct {
+	Survived int32 `json:"survived_s,omitempty" doc:"The longest silence after which the connection was still alive"`
+	Lost     int32 `json:"lost_s,omitempty" doc:"The shortest after which it was lost, in the last losses in a row; a silence as long that is survived ends the row"`
+	Losses   int32 `json:"losses,omitempty" doc:"How many that were. After three the device is pinged after half of lost_s, for a week"`
+}
 
 func unresponsiveSince(p devices.Presence) time.Time {
 	if p.Unresponsive == 0 {

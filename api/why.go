@@ -64,6 +64,9 @@ func diagnose(v Device, w *Why, now time.Time) []string {
 	if !v.Unresponsive.IsZero() {
 		lines = append(lines, fmt.Sprintf("Its program has said nothing since %s and did not answer hub.probe, though it shows signs of life: restart it.", shown(v.Unresponsive)))
 	}
+	if s := v.Silence; s != nil && s.Losses > 0 {
+		lines = append(lines, fmt.Sprintf("Its connection was lost without a word after %d s of silence (%d times in a row; longest survived: %d s): what is between may forget silent connections.", s.Lost, s.Losses, s.Survived))
+	}
 	if v.Frozen != nil {
 		lines = append(lines, frozenLine(v.ID, v.Frozen))
 	}

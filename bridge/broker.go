@@ -350,7 +350,7 @@ func (b *Broker) acknowledged(c *client, packetID uint16) { c.link.acknowledged(
 // published implements rules.
 func (b *Broker) published(c *client, m message) error {
 	b.metrics.received.Inc()
-	if c.session != nil {
+	if c.session != nil && !c.over {
 		c.session.Heard()
 	}
 	err := b.take(c, m)

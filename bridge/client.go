@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"telemetryhub/devices"
 	"telemetryhub/wire"
@@ -25,6 +26,7 @@ type client struct {
 	session     *devices.Session
 	v5          bool // it speaks MQTT 5
 	booted      bool // it has named its boot
+	over        bool // the connection has ended; its will may follow
 	kept        devices.KeptProfile
 	hold        *devices.Hold // that the last message asks for; nil: none
 	will        *message      // published when the connection ends without DISCONNECT
@@ -97,6 +99,8 @@ func (c *client) end(err error) {
 	if c.session == nil {
 		return
 	}
+	c.over = true
+	c.noteLoss(err)
 	if shut, _ := c.link.shutReason(); !shut && !c.goodbye && c.will != nil {
 		// The device is lost, as opposed to replaced or sent away by the hub. Its will is as of now.
 		will := *c.will
@@ -104,6 +108,18 @@ func (c *client) end(err error) {
 		_ = c.broker.published(c, will) // nobody is there to be told
 	}
 	c.session.Detach(c.cause(err))
+}
+
+// noteLoss tells the session that the connection was lost without a word, and after which silence.
+func (c *client) noteLoss(err error) {
+	if shut, _ := c.link.shutReason(); shut || c.goodbye || c.endReason != "" {
+		return
+	}
+	silent := time.Since(c.session.Seen())
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		silent = silent * 2 / 3 // the device would have pinged after its keepalive; the hub waits for one and a half
+	}
+	c.session.Lost(silent)
 }
 
 // cause says in words why the connection ended.

@@ -39,6 +39,6 @@ func (b *Broker) settled(c *client) {
 	c.hold = nil
 	b.hub.Throttle.Wait(*h, c.conn.hurried.Load)
 	if c.session != nil {
-		c.session.Touch()
+		c.session.Hold()
 	}
 }

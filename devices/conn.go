@@ -40,6 +40,7 @@ type conn struct {
 
 	keepalive atomic.Int64 // ns, as agreed
 	speaks    atomic.Bool  // it has said hello, or answered something
+	pinged    atomic.Int32 // after how many seconds of silence it was pinged last; 0: never
 	paused    atomic.Bool  // the reader waits for us, not for the device
 
 	unconfirmed atomic.Pointer[unconfirmed] // nil but for a device that has just enrolled
@@ -86,6 +87,9 @@ func (n *conn) profile() *Profile { return n.kept.Of(n.hub.profiles, n.device) }
 // run reads until the connection ends, and returns when all of it has ended.
 func (n *conn) run() {
 	err := n.read()
+	if n.out.lost(err) {
+		n.session.Lost(n.noticed())
+	}
 	cause := n.out.end(err)
 	n.session.Detach(cause)
 	n.hub.remove(n)
@@ -174,7 +178,7 @@ func (n *conn) waitOutbox() {
 	}
 	n.paused.Store(true)
 	n.out.wait()
-	n.session.Touch()
+	n.session.Hold()
 	n.paused.Store(false)
 }
 

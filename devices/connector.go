@@ -273,6 +273,7 @@ func (c *Connector) start(device string, proof Proof, dialect wire.Dialect, ws *
 	}
 	proof = n.offer(proof)
 	n.session = c.sessions.Attach(Attachment{Device: device, Transport: TransportWSS, Remote: remote, Proof: proof, Link: n})
+	n.agree(0)
 	c.add(n)
 	if proof.Renewal {
 		n.sayExpired()

@@ -71,7 +71,7 @@ func (n *conn) waitReports() bool {
 	defer n.paused.Store(false)
 	select {
 	case n.reports <- struct{}{}:
-		n.session.Touch()
+		n.session.Hold()
 		return true
 	case <-n.hub.stop:
 		return false

@@ -15,5 +15,5 @@
 // devices/roster reads their lists), identity.go (who it is), enrolled.go and unconfirmed.go (who it is not yet; devices/enrolment has the keys), proof.go (what it proved itself with), tokens.go, credentials.go, rotation.go and renewing.go (how it gets new ones), asking.go (requests of the hub's own), aside.go and uses.go, guard.go (whose proof is void), session.go and
 // sessions.go (who is), clones.go (several with one identity), probe.go (whose program is dead), presence.go, since.go, clock.go and units.go (what is remembered of it; devices/presence tells others), recorder.go (what befell it), feed.go (who looks), admission.go (when it may come in) and postpone.go, connector.go (from request to
 // WebSocket), mqtt.go and stream.go (those that bear MQTT, which the broker serves), conn.go (its reader), frames.go (what each frame means), telemetry.go (readings and their acks),
-// journal.go (who waits for the journal is told so), outbox.go (its writer), desired.go (reported and desired state), keepalive.go (the sweeper), sockets.go (what TCP sees to).
+// journal.go (who waits for the journal is told so), outbox.go (its writer), desired.go (reported and desired state), keepalive.go (the sweeper), silence.go (what its networks bear), sockets.go (what TCP sees to).
 package devices

@@ -103,7 +103,7 @@ func (n *conn) hello(f wire.Frame) error {
 	}
 	if h.KeepaliveS > 0 {
 		const day = 24 * 60 * 60 // longer is none of the bounds
-		n.keepalive.Store(int64(n.profile().Keepalive.Agree(time.Duration(min(h.KeepaliveS, day)) * time.Second)))
+		n.agree(time.Duration(min(h.KeepaliveS, day)) * time.Second)
 	}
 	w.KeepaliveS = int(time.Duration(n.keepalive.Load()).Seconds())
 	n.welcome(f.ID, w, h.MaxFrame)

@@ -46,7 +46,7 @@ func (n *conn) look(now time.Time) {
 	}
 	n.lookConfirmed(now)
 	if n.paused.Load() {
-		n.session.Touch() // it is we who do not read: its liveness stands still
+		n.session.Hold() // it is we who do not read: its liveness stands still
 		n.hub.sessions.holdProbe(n.session, now)
 		return
 	}
@@ -58,6 +58,7 @@ func (n *conn) look(now time.Time) {
 		n.Close(wire.CloseNoPong, fmt.Sprintf("no sign of life for %s", silent.Round(time.Second)))
 	case silent > time.Duration(n.pingAfter*float64(keepalive))-sweepEvery && n.pingedAt != seen:
 		n.pingedAt, n.pingAfter = seen, pingJitter()
+		n.pinged.Store(int32(silent / time.Second))
 		n.out.pingNow()
 	}
 }

@@ -322,6 +322,18 @@ func linger(ws *websocket.Conn) {
 	}
 }
 
+// lost reports whether the connection that ended with err was lost without a word of the device's or of ours.
+func (o *outbox) lost(err error) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closing {
+		return o.closeCode == wire.CloseNoPong
+	}
+	var closed *websocket.CloseError
+	var broken net.Error
+	return errors.As(err, &closed) && closed.Code == websocket.CloseAbnormalClosure || errors.As(err, &broken)
+}
+
 // end is called when reading has ended with err. It closes the socket, returns when the writer has ended too, and says
 // the cause in words.
 func (o *outbox) end(err error) (cause string) {

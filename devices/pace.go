@@ -20,7 +20,7 @@ func (n *conn) slowDown(size int64) {
 	}
 	n.paused.Store(true)
 	n.hub.throttle.Wait(h, n.out.over)
-	n.session.Touch()
+	n.session.Hold()
 	n.paused.Store(false)
 }
 

@@ -31,6 +31,7 @@ type Presence struct {
 	Firmware       string    `json:"firmware,omitempty"`
 	Model          string    `json:"model,omitempty"`
 	Methods        []string  `json:"methods,omitempty"` // announced in hello; not changed once given out
+	Silence        Silence   `json:"silence,omitzero"`
 	Clock
 }
 
@@ -69,7 +70,7 @@ func (s *Session) presence() Presence {
 
 		Online: true, Transport: s.Transport, Remote: s.Remote, ConnectedAt: s.connected, LastSeen: s.Seen(),
 		DisconnectedAt: s.before.DisconnectedAt, Cause: s.before.Cause,
-		Session: s.id, Credential: s.proof.ID, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Clock: s.clock,
+		Session: s.id, Credential: s.proof.ID, Version: s.version, Boot: s.boot, Frozen: s.sessions.frozen[s.Device], Firmware: s.firmware, Model: s.model, Methods: s.methods, Silence: s.silence, Clock: s.clock,
 	}
 }
 

@@ -54,6 +54,7 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 		want := devices.Presence{
 			Transport: "test", Remote: "here", ConnectedAt: start, LastSeen: start.Add(10 * time.Second),
 			DisconnectedAt: start.Add(15 * time.Second), Cause: "connection lost", Session: n.ID(), Version: s.Presence("d1").Version, Firmware: "1.4.2", Model: "climate-2",
+			Silence: devices.Silence{Survived: 10},
 		}
 		if got := again.Presence("d1"); !same(got, want) {
 			t.Errorf("presence\n%+v, want\n%+v", got, want)

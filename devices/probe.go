@@ -65,9 +65,9 @@ func (p *probe) tell(outcome string, now time.Time) {
 
 // Heard notes that the device's program has said something, which is more than a sign of life.
 func (s *Session) Heard() {
-	now := time.Now().UnixMilli()
-	s.seen.Store(now)
-	s.heard.Store(now)
+	now := time.Now()
+	s.touch(now)
+	s.heard.Store(now.UnixMilli())
 	if s.probed.Load() {
 		s.sessions.answeredProbe(s)
 	}

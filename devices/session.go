@@ -58,7 +58,8 @@ type Session struct {
 	methods         []string // until this session's hello, what an earlier one announced
 	clock           Clock    // likewise
 
-	aside bool // it may only renew its credentials: it is not the device's session, and presence knows nothing of it
+	aside   bool    // it may only renew its credentials: it is not the device's session, and presence knows nothing of it
+	silence Silence // guarded by sessions.mu
 
 	telling sync.Mutex // held while the session's state is told, so that its end comes last
 	over    bool       // its end was told
@@ -70,8 +71,18 @@ func (s *Session) bridged() bool { return strings.HasPrefix(s.Transport, transpo
 // ID is unique among all sessions of the hub's life and larger than those before it.
 func (s *Session) ID() uint64 { return s.id }
 
-// Touch notes a sign of life.
-func (s *Session) Touch() { s.seen.Store(time.Now().UnixMilli()) }
+// Touch notes a sign of life, and the silence that it ended.
+func (s *Session) Touch() { s.touch(time.Now()) }
+
+func (s *Session) touch(now time.Time) {
+	ms := now.UnixMilli()
+	if silent := time.Duration(ms-s.seen.Swap(ms)) * time.Millisecond; silent >= leastSilence {
+		s.survived(silent)
+	}
+}
+
+// Hold lets the session's liveness stand still: it is the hub that does not read.
+func (s *Session) Hold() { s.seen.Store(time.Now().UnixMilli()) }
 
 // Seen returns the time of the last sign of life.
 func (s *Session) Seen() time.Time { return time.UnixMilli(s.seen.Load()) }

@@ -119,6 +119,7 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 		n.before.DisconnectedAt, n.before.Cause, n.before.Clock, n.before.Methods = now, CauseReplaced, old.clock, old.methods
 	}
 	n.clock, n.methods = n.before.Clock, n.before.Methods
+	n.inherit(old)
 	if old != nil {
 		s.dropProbe(old, ProbeGone)
 		n.before.Credential, n.before.LastSeen = old.proof.ID, old.Seen()

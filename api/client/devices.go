@@ -47,7 +47,16 @@ type Presence struct {
 	Version        uint64    `json:"version,omitempty"`         // of the last change of its connection
 	Boot           string    `json:"boot,omitempty"`
 	Frozen         *Freeze   `json:"frozen,omitempty"`
+	Silence        *Silence  `json:"silence,omitempty"`
 	Unresponsive   time.Time `json:"unresponsive_since,omitzero"` // it shows signs of life, and its program says nothing
+}
+
+// Silence is what was learned of a device's network: the longest silence that its connection survived, in seconds, and the
+// shortest after which it was lost without a word, in the last losses in a row.
+type Silence struct {
+	Survived int `json:"survived_s,omitempty"`
+	Lost     int `json:"lost_s,omitempty"`
+	Losses   int `json:"losses,omitempty"`
 }
 
 // Freeze says that several devices used one identity and displaced each other, and that nobody is let in by it.

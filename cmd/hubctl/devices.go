@@ -131,6 +131,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"clock", clockOffset(d.ClockOffsetMs)},
 		{"boot", d.Boot},
 		{"units", pairs(d.Units, func(v string) string { return v })},
+		{"silence", silenceText(d.Silence)},
 		{"frozen", frozenText(d.Frozen)},
 		{"unresponsive since", moment(d.Unresponsive)},
 	} {

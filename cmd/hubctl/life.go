@@ -55,6 +55,21 @@ func (c *devicesProbe) Run(a *app) error {
 	return err
 }
 
+// silenceText says how long a device's network let it be silent.
+func silenceText(s *client.Silence) string {
+	if s == nil {
+		return ""
+	}
+	var parts []string
+	if s.Survived > 0 {
+		parts = append(parts, fmt.Sprintf("survived %d s", s.Survived))
+	}
+	if s.Losses > 0 {
+		parts = append(parts, fmt.Sprintf("lost after %d s (%d in a row)", s.Lost, s.Losses))
+	}
+	return strings.Join(parts, ", ")
+}
+
 // frozenText says who displaced whom, and until when nobody is let in; nothing of a device that is not frozen.
 func frozenText(f *client.Freeze) string {
 	if f == nil {
