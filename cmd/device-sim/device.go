@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"sync"
@@ -13,11 +14,12 @@ import (
 
 // device is one simulated device: its outbox lives through all its connections.
 type device struct {
-	fleet *fleet
-	index int
-	id    string
-	token string // set before it lives
-	slow  bool   // reads slowly, as a fault
+	fleet       *fleet
+	index       int
+	id          string
+	token       string           // set before it lives, as is
+	certificate *tls.Certificate // in place of it; nil: none
+	slow        bool             // reads slowly, as a fault
 
 	late func(wait time.Duration, readings uint64) // notes an ack's latency
 

@@ -45,6 +45,7 @@ type options struct {
 	Replay         []string      `placeholder:"FILE.csv" help:"Send the readings of these files: the history at once with times shifted to end now, then again live for ever (see --speed)."`
 	Speed          *float64      `placeholder:"X" help:"Replay X times as fast as real, once, with times shifted so that none is ahead of now; 0: as fast as acknowledged, once, with the original times."`
 	Protocol       string        `default:"wss" help:"wss, mqtt (over TLS, see --mqtt-url) or mqtt+wss (MQTT over WebSocket, on --url's port)."`
+	MTLS           bool          `name:"mtls" help:"Devices prove themselves by certificates of the hub's authority in place of tokens: each makes a key of its own."`
 	Encoding       string        `default:"json" help:"json, cbor, senml+json or senml+cbor."`
 	Faults         []string      `help:"Any of ${faults}."`
 	ConnectRate    float64       `default:"200" help:"First connections a second, all devices together; 0: all at once."`
@@ -165,6 +166,9 @@ func (o *options) checkEncoding() []string {
 }
 
 func (o *options) checkCredentials() []string {
+	if plain := strings.HasPrefix(o.URL, "http:"); o.MTLS && (o.Device != "" || plain) {
+		return []string{"--mtls is for devices that are registered by the run, and for TLS: not with --device, nor with a --url http://"}
+	}
 	if o.Device == "" {
 		switch {
 		case o.TokenFile != "":

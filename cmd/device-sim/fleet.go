@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,6 +105,9 @@ func (f *fleet) registerOne(ctx context.Context, d *device) error {
 		if client.IsStatus(err, http.StatusConflict) {
 			d.token, err = f.api.NewToken(ctx, d.id)
 		}
+		if err == nil && f.options.MTLS {
+			d.certificate, err = f.certify(ctx, d.id)
+		}
 		if err == nil || !maybeLater(err) || time.Since(began) > registerWait {
 			return err
 		}
@@ -114,6 +118,20 @@ func (f *fleet) registerOne(ctx context.Context, d *device) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// certify makes a key for a device and has the hub sign it.
+func (f *fleet) certify(ctx context.Context, device string) (*tls.Certificate, error) {
+	key, csr, err := client.NewDeviceKey(device)
+	if err != nil {
+		return nil, err
+	}
+	made, err := f.api.NewCertificate(ctx, device, string(csr))
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair([]byte(made.Certificate), key)
+	return &pair, err
 }
 
 // maybeLater says whether a request may succeed without anybody's help: a hub that does not answer (yet), or is busy.

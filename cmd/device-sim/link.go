@@ -73,25 +73,28 @@ type dialer struct {
 const portsPerAddress = 20_000
 
 // dial connects a device to address, with TLS unless plain. The raw connection below TLS can play faults.
-func (d *dialer) dial(ctx context.Context, address string, plain bool, index int, slow bool) (net.Conn, *rawConn, error) {
+func (d *dialer) dial(ctx context.Context, address string, plain bool, dev *device) (net.Conn, *rawConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var dialer net.Dialer
 	if host, _, err := net.SplitHostPort(address); d.many && err == nil && isLoopback4(host) {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+index/portsPerAddress))}
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+dev.index/portsPerAddress))}
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect: %w", err)
 	}
-	raw := &rawConn{Conn: conn, slow: slow, keep: &d.abandoned}
+	raw := &rawConn{Conn: conn, slow: dev.slow, keep: &d.abandoned}
 	if plain {
 		return raw, raw, nil
 	}
 	config := d.roots
-	if config.ServerName == "" {
+	if config.ServerName == "" || dev.certificate != nil {
 		config = config.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	if dev.certificate != nil {
+		config.Certificates = []tls.Certificate{*dev.certificate}
 	}
 	secure := tls.Client(raw, config)
 	if err := secure.HandshakeContext(ctx); err != nil {

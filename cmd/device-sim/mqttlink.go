@@ -61,6 +61,9 @@ func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 		SetOrderMatters(false). // a handler may then publish
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { l.lost(err) }).
 		SetCustomOpenConnectionFn(open)
+	if dev.certificate != nil {
+		options.SetUsername("").SetPassword("")
+	}
 	l.client = mqtt.NewClient(options)
 	if err := finished(ctx, l.client.Connect()); err != nil {
 		l.client.Disconnect(0)
@@ -82,7 +85,7 @@ func (d *dialer) openMQTT(ctx context.Context, dev *device) (net.Conn, *rawConn,
 		return &binaryStream{Conn: ws}, raw, nil
 	}
 	plain := d.broker.Scheme == "tcp" || d.broker.Scheme == "mqtt"
-	return d.dial(ctx, d.broker.Host, plain, dev.index, dev.slow)
+	return d.dial(ctx, d.broker.Host, plain, dev)
 }
 
 // binaryStream is a WebSocket as paho wants it: bytes in binary messages. paho has one reader, and writes its pings from

@@ -97,7 +97,7 @@ func (d *dialer) openWebSocket(ctx context.Context, dev *device, path, subprotoc
 	}
 	plain := d.hub.Scheme == "http"
 	open := func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-		conn, raw, err = d.dial(ctx, address, plain, dev.index, dev.slow)
+		conn, raw, err = d.dial(ctx, address, plain, dev)
 		return conn, err
 	}
 	dialer := websocket.Dialer{
@@ -109,7 +109,10 @@ func (d *dialer) openWebSocket(ctx context.Context, dev *device, path, subprotoc
 	if plain {
 		target.Scheme = "ws"
 	}
-	credentials := http.Header{"Authorization": {"Bearer " + dev.token}}
+	credentials := http.Header{}
+	if dev.certificate == nil {
+		credentials.Set("Authorization", "Bearer "+dev.token)
+	}
 	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
