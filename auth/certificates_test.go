@@ -406,6 +406,9 @@ func TestOwnCertificateFaults(t *testing.T) {
 func TestOwnCertificateIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
+		if err := os.Mkdir(filepath.Join(dir, "new"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		certFile, keyFile := writeOwn(t, dir, "own", time.Now().Add(10*day))
 		certificates := openCertificates(t, dir, auth.TLSConfig{CertFile: certFile, KeyFile: keyFile})
 		first := leafOf(t, certificates)
@@ -421,11 +424,30 @@ func TestOwnCertificateIsReadAgain(t *testing.T) {
 		if !leafOf(t, certificates).Equal(first) {
 			t.Error("a broken file took the certificate away")
 		}
-		writeOwn(t, dir, "own", time.Now().Add(20*day))
-		time.Sleep(2 * time.Minute)
+		if certificates.Fault() == nil || certificates.Status().Failures != 1 {
+			t.Errorf("a broken file: %v, %+v", certificates.Fault(), certificates.Status())
+		}
+		// The pair is replaced file by file, and looked at in between.
+		newCert, newKey := writeOwn(t, filepath.Join(dir, "new"), "own", time.Now().Add(20*day))
+		if err := os.Rename(newCert, certFile); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if leafOf(t, certificates).Equal(first) {
-			t.Error("the new certificate is not read")
+		if err := certificates.Fault(); !leafOf(t, certificates).Equal(first) || err == nil || !strings.Contains(err.Error(), "private key does not match") {
+			t.Errorf("half a pair: fault %v", err)
+		}
+		if err := os.Rename(newKey, keyFile); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if leafOf(t, certificates).Equal(first) || certificates.Fault() != nil || certificates.Status().Failures != 2 {
+			t.Errorf("the new pair is not read: %v, %+v", certificates.Fault(), certificates.Status())
+		}
+		time.Sleep(20 * day)
+		if err := certificates.Fault(); err == nil || !strings.Contains(err.Error(), "has expired") {
+			t.Errorf("after its end: fault %v", err)
 		}
 		cancel()
 		<-ended
