@@ -238,7 +238,7 @@ func (c *Rotation) Renew(ctx context.Context, device string, p Proof, params []b
 		return nil, err
 	}
 	if r.CSR != "" {
-		return c.certify(ctx, device, r.CSR)
+		return c.certify(ctx, device, p, r.CSR)
 	}
 	inUse := ""
 	if p.Kind == ProofToken {
@@ -256,9 +256,15 @@ func (c *Rotation) Renew(ctx context.Context, device string, p Proof, params []b
 	return wire.AppendCredentials(nil, wire.Credentials{Token: secret, Expires: t.Expires, TTL: time.Until(t.Expires)}), nil
 }
 
-func (c *Rotation) certify(ctx context.Context, device, csr string) ([]byte, error) {
+func (c *Rotation) certify(ctx context.Context, device string, p Proof, csr string) ([]byte, error) {
 	if c.issuer == nil {
 		return nil, &wire.Error{Code: wire.CodeCredentials, Reason: "no_certificates", Message: "this hub issues no certificates; ask without csr for a token"}
+	}
+	if d, _ := c.registry.Get(device); len(d.Certificates) > 0 {
+		newest := d.Certificates[len(d.Certificates)-1]
+		if wait := time.Until(newest.Created.Add(renewPace)); wait > 0 && newest.ID != p.ID {
+			return nil, &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonRenewed, RetryAfter: wait, Message: "a certificate was given just now; connect with it, or ask again later"}
+		}
 	}
 	made, err := c.issuer.Issue(ctx, device, []byte(csr))
 	if wrong, ok := errors.AsType[*auth.SigningRequestError](err); ok {

@@ -47,8 +47,8 @@ func (i *Issuer) Issue(ctx context.Context, device string, request []byte) (auth
 		return auth.IssuedCertificate{}, err
 	}
 	var inUse string
-	if n := i.sessions.session(device); n != nil && n.Proof.Kind == ProofCertificate {
-		inUse = n.Proof.ID
+	if n := i.sessions.session(device); n != nil {
+		inUse = n.Proved().ID
 	}
 	return made, i.registry.addCertificate(ctx, device, Certificate{
 		ID: made.ID(), Fingerprint: made.Fingerprint, Serial: made.Serial,

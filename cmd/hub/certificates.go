@@ -44,7 +44,7 @@ func (h *hub) openCertificates(ctx context.Context) (err error) {
 	if h.authority, err = auth.OpenDeviceAuthority(h.path("tls"), c.Lifetime); err != nil {
 		return err
 	}
-	if h.trust, err = auth.OpenDeviceTrust(auth.DeviceTrustConfig{CAFiles: c.CAFiles, CRLFiles: c.CRLFiles}, h.authority, h.log); err != nil {
+	if h.trust, err = auth.OpenDeviceTrust(auth.DeviceTrustConfig{CAFiles: c.CAFiles, CRLFiles: c.CRLFiles, Grace: h.cfg.Devices.Tokens.Grace}, h.authority, h.log); err != nil {
 		return err
 	}
 	kv, err := h.bus.Bucket(ctx, backbone.Tickets)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -192,5 +194,98 @@ func TestTLSSessionsOutliveTheHub(t *testing.T) {
 				t.Errorf("%s, %s: not resumed after a restart of the hub", name, address)
 			}
 		}
+	}
+}
+
+// answered is what the hub answers to a request on a WebSocket.
+type answered struct {
+	Result struct{ Certificate, Device string }
+	Error  struct{ Data struct{ Reason string } }
+}
+
+// ask sends a request on a WebSocket and returns its answer, past whatever else comes.
+func ask(t *testing.T, ws *websocket.Conn, request string) (answer answered) {
+	t.Helper()
+	if err := errors.Join(ws.WriteMessage(websocket.TextMessage, []byte(request)), ws.SetReadDeadline(time.Now().Add(20*time.Second))); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, frame, err := ws.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var with struct{ ID *int }
+		if err := json.Unmarshal(frame, &with); err == nil && with.ID != nil {
+			if err := json.Unmarshal(frame, &answer); err != nil {
+				t.Fatal(err)
+			}
+			return answer
+		}
+	}
+}
+
+// TestADeviceRenewsItsCertificate: within the grace after its end it serves for that and nothing else, and the device asks
+// by itself for the next one, which is the hub's own.
+func TestADeviceRenewsItsCertificate(t *testing.T) {
+	h := startCertified(t)
+	h.newDevice("node-1")
+	expired := h.issue("node-1", func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+	})
+	if status, reason := h.post(expired, "node-1", ""); status != 401 || reason != "credentials_expired" {
+		t.Errorf("POST: %d %s", status, reason)
+	}
+	ws, _, reason := h.connect(expired, "/connect", "")
+	if ws == nil {
+		t.Fatalf("not let in for renewal: %s", reason)
+	}
+	if a := ask(t, ws, `{"id":1,"method":"telemetry","params":{"values":{"temp":1}}}`); a.Error.Data.Reason != "credentials_expired" {
+		t.Errorf("telemetry: %+v", a)
+	}
+	if a := ask(t, ws, `{"id":2,"method":"credentials","params":{"csr":"x"}}`); a.Error.Data.Reason != "bad_csr" {
+		t.Errorf("a request that is none: %+v", a)
+	}
+	key := newKey(t)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := `{"id":3,"method":"credentials","params":{"csr":` + string(csr) + `}}`
+	a := ask(t, ws, request)
+	block, _ := pem.Decode([]byte(a.Result.Certificate))
+	if block == nil {
+		t.Fatalf("no certificate: %+v", a)
+	}
+	if a := ask(t, ws, request); a.Error.Data.Reason != "renewed_just_now" {
+		t.Errorf("at once again: %+v", a)
+	}
+	renewed := &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}
+	fresh, _, reason := h.connect(renewed, "/connect", "")
+	if fresh == nil {
+		t.Fatalf("with the new one: %s", reason)
+	}
+	if a := ask(t, fresh, `{"id":1,"method":"hello"}`); a.Result.Device != "node-1" {
+		t.Errorf("hello: %+v", a)
+	}
+	out, _, _ := h.ctl("devices", "credentials", "node-1", "--json")
+	var list []struct {
+		ID, Kind string
+		InUse    bool `json:"in_use"`
+	}
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 2 || list[1].Kind != "certificate" || !list[1].InUse {
+		t.Fatalf("credentials: %s %v", out, err)
+	}
+	if _, errs, status := h.ctl("devices", "revoke", "node-1", list[1].ID); status != 0 {
+		t.Fatal(errs)
+	}
+	if code := closeCode(t, fresh); code != 4003 {
+		t.Errorf("revoked: closed with %d", code)
+	}
+	if ws, _, reason := h.connect(renewed, "/connect", ""); ws != nil || reason != "certificate_revoked" {
+		t.Errorf("after it was revoked: %s", reason)
 	}
 }

@@ -38,7 +38,7 @@ func newFleetCA(t *testing.T) *fleetCA {
 	key := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Fleet"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-30 * 24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -226,7 +226,6 @@ func (h *certified) connectMQTT(cert *tls.Certificate, username, password string
 	length := int(head[1])
 	if head[1] >= 0x80 { // two bytes of length: the code comes one later
 		length = int(head[1]&0x7f) | int(head[2])<<7
-		length++
 		head = append(head[1:], 0)
 		if _, err := io.ReadFull(conn, head[3:]); err != nil {
 			h.t.Fatal(err)
@@ -275,7 +274,7 @@ func TestCertificatesOnEveryTransport(t *testing.T) {
 		"unknown authority":             {cert: other.issue("node-1", nil), device: "node-1", status: 401, reason: "certificate_untrusted", says: `issued by "CN=Fleet"`, code: badCredentials},
 		"expired": {
 			cert: h.issue("node-1", func(c *x509.Certificate) {
-				c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Minute)
+				c.NotBefore, c.NotAfter = time.Now().Add(-9*24*time.Hour), time.Now().Add(-8*24*time.Hour)
 			}), device: "node-1",
 			status: 401, reason: "certificate_expired", says: "has expired", code: badCredentials,
 		},
