@@ -2,7 +2,6 @@ package devices
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -29,12 +28,8 @@ const OfferID = "hub:enrol"
 
 // Request is the request hub.credentials, as JSON text.
 func (o *Offer) Request() []byte {
-	params := map[string]any{"token": o.token}
-	if !o.expires.IsZero() {
-		params["expires"], params["ttl_ms"] = o.expires.UnixMilli(), max(0, time.Until(o.expires).Milliseconds())
-	}
-	text, _ := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": OfferID, "method": "hub.credentials", "params": params}) // texts and numbers: it cannot fail
-	return text
+	params := wire.AppendCredentials(nil, wire.Credentials{Token: o.token, Expires: o.expires, TTL: time.Until(o.expires)})
+	return wire.AppendRequest(nil, OfferID, "hub.credentials", params)
 }
 
 // identifyByKey looks at a request that shows an enrolment key. The device is enrolled later, once nothing else can

@@ -194,12 +194,6 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 			if ours := string(wire.AppendProbe(nil)); text != ours {
 				t.Errorf("line %d: the hub writes %s", line, ours)
 			}
-		case frame.Method == "hub.credentials":
-			strictly(frame.Params, &struct {
-				Token   string
-				Expires int64
-				TTL     int64 `json:"ttl_ms"`
-			}{})
 		case frame.Method == "hub.state":
 			strictly(frame.Params, &wire.State{})
 		case frame.Method == "hub.credentials":

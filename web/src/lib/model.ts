@@ -14,6 +14,8 @@ export interface Device {
   attributes?: Record<string, string>;
   enabled?: boolean;
   created?: string;
+  /** By which enrolment key it came; absent where an operator made it. */
+  enrolled?: { key: string; at: string; confirmed: boolean };
   online: boolean;
   transport?: string;
   remote?: string;
