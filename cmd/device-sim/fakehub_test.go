@@ -37,6 +37,7 @@ type fakeHub struct {
 	double   func(device string, values map[string]any) bool // stored again, 3 ms later
 	cutEvery int                                             // drops the connection after so many frames: lost, then stored and not acknowledged, in turn
 	refuse   int                                             // upgrades refused with 503 at first
+	later    time.Duration                                   // in which they are to come again, if it is not 0
 	mute     bool                                            // no acknowledgements
 	forget   bool                                            // hello does not tell what is durable
 
@@ -201,6 +202,12 @@ func (h *fakeHub) connect(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusUnauthorized
 		if refuse {
 			status = http.StatusServiceUnavailable
+		}
+		if refuse && h.later > 0 {
+			w.Header().Set("Retry-After", "1") // in whole seconds; the body says it exactly
+			w.WriteHeader(status)
+			_, _ = fmt.Fprintf(w, `{"detail":"later","retry_after_ms":%d}`, h.later.Milliseconds())
+			return
 		}
 		w.WriteHeader(status)
 		return

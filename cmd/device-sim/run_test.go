@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -291,4 +292,30 @@ func writeFile(t *testing.T, text string) string {
 func truth(value any) bool {
 	is, _ := value.(bool)
 	return is
+}
+
+// A device that is told when to come comes then: not before, whatever failed until then, and not much later.
+func TestADeviceComesAtTheSlotThatItWasTold(t *testing.T) {
+	h := newFakeHub(t)
+	h.refuse, h.later = 2, 400*time.Millisecond
+	s, err := testRun(t, h.args("--devices", "2", "--rate", "10", "--duration", "1s", "--connect-rate", "0", "--verify"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Postponed; p.Refused != 2 || p.Again != 0 || p.Told != 2 || p.LateMs.Max < 0.1 || p.LateMs.Max > 5000 {
+		t.Errorf("postponed %+v, want 2 refused, none again, both in time", p)
+	}
+}
+
+// A hub that refuses a device again that obeys is caught.
+func TestADeviceThatIsRefusedTwiceIsCounted(t *testing.T) {
+	h := newFakeHub(t)
+	h.refuse, h.later = 3, 20*time.Millisecond
+	s, err := testRun(t, h.args("--devices", "1", "--rate", "10", "--duration", "200ms", "--verify"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Postponed; p.Refused != 3 || p.Again != 2 || p.Told != 1 {
+		t.Errorf("postponed %+v, want 3 refused, 2 of them again", p)
+	}
 }
