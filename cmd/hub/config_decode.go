@@ -116,6 +116,10 @@ func (d *configDecoder) list(node *yaml.Node, target reflect.Value, path string)
 		d.faults.addAt(node.Line, path, "must be a list%s", describe(node))
 		return
 	}
+	if len(node.Content) == 0 {
+		target.SetZero() // as where the list is left out
+		return
+	}
 	list := reflect.MakeSlice(target.Type(), len(node.Content), len(node.Content))
 	for i, item := range node.Content {
 		element := list.Index(i)
@@ -133,6 +137,10 @@ func (d *configDecoder) list(node *yaml.Node, target reflect.Value, path string)
 func (d *configDecoder) named(node *yaml.Node, target reflect.Value, path string) {
 	if node.Kind != yaml.MappingNode {
 		d.faults.addAt(node.Line, path, "must be a section with keys of its own%s", describe(node))
+		return
+	}
+	if len(node.Content) == 0 {
+		target.SetZero()
 		return
 	}
 	section := reflect.MakeMap(target.Type())
