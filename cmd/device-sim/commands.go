@@ -53,6 +53,8 @@ func (d *device) frame(l link, in incoming) {
 		d.desiredFrame(l, in.Params)
 	case in.Method == "hub.cancel":
 		d.giveUp(l, in)
+	case in.Method == "hub.credentials" && d.enrolment.isOpen():
+		d.enrolled(l, in)
 	case in.Method == "hub.probe" && len(in.ID) > 0:
 		d.respond(l, in.ID, struct{}{}, nil)
 	case in.Method != "" && len(in.ID) > 0:

@@ -17,7 +17,8 @@ type device struct {
 	fleet       *fleet
 	index       int
 	id          string
-	token       string           // set before it lives, as is
+	token       string           // guarded by mu once it lives
+	enrolment   *enrolment       // set before it lives, as is
 	certificate *tls.Certificate // in place of it; nil: none
 	slow        bool             // reads slowly, as a fault
 
@@ -38,7 +39,7 @@ type device struct {
 }
 
 func newDevice(f *fleet, index int, id string, source readings.Source) *device {
-	d := &device{fleet: f, index: index, id: id, out: newOutbox(source, newBoot(), f.options)}
+	d := &device{fleet: f, index: index, id: id, enrolment: newEnrolment(""), out: newOutbox(source, newBoot(), f.options)}
 	d.late = f.tally.ackLatency
 	d.state = newState(d.interval())
 	if f.options.Verify {

@@ -9,11 +9,11 @@
 // yet waits in memory, through any number of reconnections, and above maxBacklog readings a device stops measuring, and
 // what it skipped is counted. Nothing that was sent is forgotten before it is acknowledged.
 //
-// How a run goes: devices are registered (one that exists gets a new token) and connect; when all are connected or
+// How a run goes: devices are registered (one that exists gets a new token), or enrol themselves, and connect; when all are connected or
 // their time is up, the readings begin; they end with --duration, with the file's end, or gently at the first Ctrl-C;
 // then the devices wait for the acknowledgements that are missing, and with --verify everything is read back: the points,
 // and the ledger's words about each command, which are held against what the devices did.
 //
 // Reading order: main.go, flags.go, run.go, fleet.go, schedule.go, device.go, outbox.go, frames.go, encoding.go, link.go,
-// wsslink.go, mqttlink.go, conn.go, commands.go, executions.go, state.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
+// wsslink.go, mqttlink.go, conn.go, commands.go, enrol.go, executions.go, state.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
 package main

@@ -38,6 +38,7 @@ type options struct {
 	URL            string        `name:"url" env:"HUB_URL" default:"https://localhost:8443" help:"The hub's address."`
 	CA             string        `name:"ca" env:"HUB_CA" placeholder:"FILE" help:"Certificate authority of the hub, in PEM (DIR/tls/ca.pem)."`
 	AdminTokenFile string        `placeholder:"FILE" help:"An admin's token (DIR/admin.token); registers the devices, and reads back for --verify."`
+	EnrolKey       string        `placeholder:"FILE" help:"An enrolment key (hubctl enrol add): the devices enrol themselves when they first connect, and no admin is needed but for --verify."`
 	Devices        int           `default:"10" help:"How many devices; with --replay each node of the files is one."`
 	Prefix         string        `default:"sim" help:"What the devices' ids begin with: PREFIX-00001 and so on. Two fleets at one hub need two."`
 	Rate           float64       `default:"1" help:"Readings a second of each device; 0 only connects and stays."`
@@ -169,12 +170,18 @@ func (o *options) checkCredentials() []string {
 	if plain := strings.HasPrefix(o.URL, "http:"); o.MTLS && (o.Device != "" || plain) {
 		return []string{"--mtls is for devices that are registered by the run, and for TLS: not with --device, nor with a --url http://"}
 	}
+	if o.EnrolKey != "" && (o.TokenFile != "" || o.MTLS) {
+		return []string{"--enrol-key is in place of --token-file and of --mtls"}
+	}
+	if o.EnrolKey != "" && o.Verify && o.AdminTokenFile == "" {
+		return []string{"--verify is not possible with an enrolment key alone, as devices may not read back; give --admin-token-file as well"}
+	}
 	if o.Device == "" {
 		switch {
 		case o.TokenFile != "":
 			return []string{"--token-file goes with --device"}
-		case o.AdminTokenFile == "":
-			return []string{"--admin-token-file is missing (DIR/admin.token, where DIR is the hub's data folder); or name one registered device by --device and --token-file"}
+		case o.AdminTokenFile == "" && o.EnrolKey == "":
+			return []string{"--admin-token-file is missing (DIR/admin.token, where DIR is the hub's data folder); or give --enrol-key; or name one registered device by --device and --token-file"}
 		}
 		return nil
 	}
@@ -182,7 +189,7 @@ func (o *options) checkCredentials() []string {
 	if err := wire.CheckDeviceID(o.Device); err != nil {
 		faults = append(faults, "--device: "+err.Error())
 	}
-	if o.TokenFile == "" {
+	if o.TokenFile == "" && o.EnrolKey == "" {
 		faults = append(faults, "--device needs its token by --token-file")
 	}
 	if len(o.Replay) > 0 {

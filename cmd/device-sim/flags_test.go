@@ -32,6 +32,9 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{[]string{"--device", "a b", "--token-file", "x"}, "--device: device id"},
 		{[]string{"--device", "a"}, "--device needs its token"},
 		{[]string{"--device", "a", "--token-file", "x", "--verify"}, "--verify is not possible with a device's token alone"},
+		{[]string{"--enrol-key", "x", "--verify"}, "--verify is not possible with an enrolment key alone"},
+		{[]string{"--enrol-key", "x", "--device", "a", "--token-file", "y"}, "--enrol-key is in place of --token-file"},
+		{append(admin, "--enrol-key", "x", "--mtls"), "--enrol-key is in place of --token-file and of --mtls"},
 		{append(admin, "--verify-after", "1s"), "--verify-after goes with --verify only"},
 		{append(admin, "--verify", "--verify-after=-1s"), "--verify-after -1s is negative"},
 		{append(admin, "--color"), "unknown flag --color"},
@@ -59,7 +62,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, flag := range []string{
 		"--url", "--ca", "--admin-token-file", "--devices", "--rate", "--duration", "--replay", "--speed", "--protocol",
-		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--verify-after", "--json", "--seed", "--device", "--token-file", "--mqtt-url", "--batch",
+		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--verify-after", "--json", "--seed", "--device", "--token-file", "--enrol-key", "--mqtt-url", "--batch",
 	} {
 		if !strings.Contains(stdout.String(), flag) {
 			t.Errorf("help does not tell of %s", flag)

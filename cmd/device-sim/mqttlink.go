@@ -55,7 +55,7 @@ func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 	}
 	options := mqtt.NewClientOptions().
 		AddBroker("tcp://" + d.broker.Host). // TLS is made below, where faults are played
-		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.token).
+		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.secret()).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetKeepAlive(mqttPing).SetPingTimeout(mqttPing / 2).SetConnectTimeout(dialTimeout).SetWriteTimeout(writeTimeout).
 		SetOrderMatters(false). // a handler may then publish
@@ -194,6 +194,11 @@ func (l *mqttLink) run(ctx context.Context) error {
 	}
 	if err := finished(subscribing, l.client.SubscribeMultiple(topics, l.message)); err != nil {
 		l.end(fmt.Errorf("subscribe to commands: %w", err))
+		l.raw.cut()
+		return l.why()
+	}
+	if !l.device.enrolment.await(subscribing, l.down) {
+		l.end(errors.New("hub.credentials did not come"))
 		l.raw.cut()
 		return l.why()
 	}

@@ -73,7 +73,15 @@ func newFleet(o *options, log *slog.Logger) (*fleet, error) {
 			return nil, err
 		}
 	}
-	if o.Device != "" {
+	if o.EnrolKey != "" {
+		key, err := readToken(o.EnrolKey)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range f.devices {
+			d.token, d.enrolment = key, newEnrolment(key)
+		}
+	} else if o.Device != "" {
 		if f.devices[0].token, err = readToken(o.TokenFile); err != nil {
 			return nil, err
 		}
@@ -129,7 +137,7 @@ func isPassing(err error) bool {
 func (f *fleet) perform(ctx context.Context, stderr io.Writer) (*summary, error) {
 	shown := newProgress(stderr, f)
 	defer shown.stop()
-	if f.options.Device == "" {
+	if f.options.Device == "" && f.options.EnrolKey == "" {
 		err := f.register(ctx, shown.registered)
 		if ctx.Err() != nil {
 			return nil, errors.New("interrupted before all devices were registered")

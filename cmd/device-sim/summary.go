@@ -16,6 +16,7 @@ type summary struct {
 	Devices       int         `json:"devices"`
 	Connected     uint64      `json:"connected"`      // devices that were connected at least once
 	ConnectFailed uint64      `json:"connect_failed"` // devices that never were
+	Enrolled      uint64      `json:"enrolled"`       // by --enrol-key
 	Sent          uint64      `json:"sent"`           // readings, each once however often it went out
 	Acked         uint64      `json:"acked"`
 	Stored        *uint64     `json:"stored"`     // of those sent, found as they were sent
@@ -61,7 +62,7 @@ func (f *fleet) summarize(elapsed time.Duration) *summary {
 	t := f.tally
 	connected := t.connected.Load()
 	s := &summary{
-		Devices: len(f.devices), Connected: connected, ConnectFailed: uint64(len(f.devices)) - connected,
+		Devices: len(f.devices), Connected: connected, Enrolled: t.enrolled.Load(), ConnectFailed: uint64(len(f.devices)) - connected,
 		Sent: t.sent.Load(), Acked: t.acked.Load(), Refused: t.refused.Load(), Quarantined: t.quarantined.Load(),
 		Reconnects: t.reconnects.Load(),
 		Commands:   commands{Received: t.commandsReceived.Load(), Answered: t.commandsAnswered.Load()},
@@ -90,6 +91,9 @@ func (s *summary) print(w io.Writer, t *tally) error {
 	}
 	line("devices", "%d, connected %d, never connected %d, reconnects %d, failed attempts %d",
 		s.Devices, s.Connected, s.ConnectFailed, s.Reconnects, t.failedAttempts.Load())
+	if s.Enrolled > 0 {
+		line("enrolled", "%d devices, each with a token of its own", s.Enrolled)
+	}
 	if p := s.Postponed; p.Refused > 0 || p.Told > 0 {
 		line("postponed", "%d refused for now, %d of them again; %d came when told, p50 %.0f ms late, p99 %.0f ms, max %.0f ms", p.Refused, p.Again, p.Told, p.LateMs.P50, p.LateMs.P99, p.LateMs.Max)
 	}

@@ -26,6 +26,7 @@ type tally struct {
 	connected            atomic.Uint64 // devices that were connected at least once
 	failedAttempts       atomic.Uint64
 	reconnects           atomic.Uint64
+	enrolled             atomic.Uint64 // devices
 	refused              atomic.Uint64 // as the devices were told
 	postponements        atomic.Uint64 // connections that the hub refused for now
 	postponedAgain       atomic.Uint64 // of them, those of a device that had been told so before and was not connected since

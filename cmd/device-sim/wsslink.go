@@ -110,8 +110,8 @@ func (d *dialer) openWebSocket(ctx context.Context, dev *device, path, subprotoc
 		target.Scheme = "ws"
 	}
 	credentials := http.Header{}
-	if dev.certificate == nil {
-		credentials.Set("Authorization", "Bearer "+dev.token)
+	if dev.certificate == nil && (subprotocol != "mqtt" || !dev.enrolment.isOpen()) { // a key says not whose it is: CONNECT does
+		credentials.Set("Authorization", "Bearer "+dev.secret())
 	}
 	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
 	if err != nil {

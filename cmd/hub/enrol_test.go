@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -221,5 +224,45 @@ func TestEnrolSurvivesKill(t *testing.T) {
 		if status := h.posts(client, d.ID, tokens[d.ID]); status != http.StatusNoContent {
 			t.Errorf("%s with the token that it was given last: %d", d.ID, status)
 		}
+	}
+}
+
+// TestEnrolAFleet has simulated devices enrol themselves on each way while the hub is killed, and the judge read back
+// what they sent since.
+func TestEnrolAFleet(t *testing.T) {
+	for _, way := range [][]string{{"--protocol", "wss"}, {"--protocol", "wss", "--encoding", "cbor"}, {"--protocol", "mqtt"}, {"--protocol", "mqtt+wss"}} {
+		t.Run(strings.Join(way, " "), func(t *testing.T) {
+			const many = 40
+			h := startHub(t, t.TempDir())
+			key := h.newKey(map[string]any{"name": "fleet", "limit": many, "type": "simulated", "pattern": "sim-*"})
+			file := filepath.Join(t.TempDir(), "enrolment.key")
+			if err := os.WriteFile(file, []byte(key.Secret+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := append([]string{"--enrol-key", file, "--devices", strconv.Itoa(many), "--connect-rate", "20", "--rate", "5", "--duration", "3s", "--verify"}, way...)
+			result := h.simulate(func(<-chan struct{}) {
+				until(t, "half of the fleet", func() bool { return h.key(key.ID).Used > many/2 })
+				h.kill()
+				h.again()
+			}, args...)
+			if result.Connected != many || result.Acked == 0 || result.Lost != 0 || result.Duplicated != 0 {
+				t.Errorf("the simulator says %+v", result)
+			}
+			if k := h.key(key.ID); k.Used != many || k.Left != 0 {
+				t.Errorf("the key says %+v", k)
+			}
+			var list struct {
+				Devices []struct{ Enrolled *struct{ Confirmed bool } }
+			}
+			h.call(http.MethodGet, "/api/v1/devices?limit=1000", nil, &list)
+			for _, d := range list.Devices {
+				if d.Enrolled == nil || !d.Enrolled.Confirmed {
+					t.Errorf("a device is %+v", d)
+				}
+			}
+			if text := h.stderr.String(); strings.Contains(text, key.Secret) {
+				t.Error("the key is in the log")
+			}
+		})
 	}
 }
