@@ -48,7 +48,7 @@ func (s *Server) createDevice(ctx context.Context, in *createDeviceInput) (*crea
 	s.abandonCommands(ctx, d.ID, "deleted")
 	s.logChange(ctx, "created", d.ID)
 	out := &createDeviceOutput{Location: "/api/v1/devices/" + d.ID}
-	out.Body.Token, out.Body.Device = token, s.view(d)
+	out.Body.Token, out.Body.Device = token, s.whole(d)
 	return out, nil
 }
 
@@ -59,6 +59,7 @@ type changeDeviceInput struct {
 		Tags       *[]string          `json:"tags,omitempty" nullable:"false" maxItems:"64"`
 		Attributes map[string]*string `json:"attributes,omitempty" doc:"Merged into those there are; null removes one"`
 		Enabled    *bool              `json:"enabled,omitempty"`
+		Limits     map[string]*int64  `json:"limits,omitempty" doc:"The device's own, merged into those there are; null gives one back to its type. By name: messages and bytes (a second; 0: no bound), burst_ms, max_frame (bytes), fields, connects (a minute)"`
 	}
 }
 
@@ -97,6 +98,9 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 			}
 			d.Attributes = merged
 		}
+		if change.Type != nil || len(change.Limits) > 0 {
+			return s.setLimits(d, change.Limits)
+		}
 		return nil
 	})
 	if err != nil {
@@ -106,7 +110,7 @@ func (s *Server) changeDevice(ctx context.Context, in *changeDeviceInput) (*devi
 		s.abandonCommands(ctx, d.ID, "disabled") // after the change, which has ended the connection: none can be sent now
 	}
 	s.logChange(ctx, "edited", d.ID)
-	return &deviceOutput{Body: s.view(d)}, nil
+	return &deviceOutput{Body: s.whole(d)}, nil
 }
 
 type deleteDeviceOutput struct {
@@ -122,6 +126,7 @@ func (s *Server) deleteDevice(ctx context.Context, in *DevicePath) (*deleteDevic
 	}
 	s.abandonCommands(ctx, in.ID, "deleted") // likewise
 	s.deps.Sessions.Forget(in.ID)
+	s.deps.Throttle.Forget(in.ID)
 	s.deps.Ingest.Forget(in.ID)
 	s.forgetState(ctx, in.ID)
 	s.logChange(ctx, "deleted", in.ID)

@@ -200,7 +200,7 @@ func (s *Server) renewCredentials(ctx context.Context, in *DevicePath) (*huma.St
 		return nil, err
 	}
 	var body bytes.Buffer
-	if err := s.readFrame(x, &body); err != nil {
+	if err := s.readBody(x, int64(s.cfg.MaxFrame), &body); err != nil {
 		return nil, err
 	}
 	var decoder wire.Decoder

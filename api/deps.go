@@ -185,6 +185,8 @@ type Deps struct {
 	Importer  Importer
 	Proofs    Credentials
 	Sessions  Sessions
+	Profiles  Profiles
+	Throttle  Throttle
 	Commands  Commands
 	States    States
 	Ingest    Ingest

@@ -39,7 +39,9 @@ type Device struct {
 	Frozen         *devices.Freeze   `json:"frozen,omitempty" doc:"Several devices used its identity and displaced each other: nobody is let in by it, until its time is over or POST {id}/unfreeze"`
 	Unresponsive   time.Time         `json:"unresponsive_since,omitzero" doc:"It shows signs of life, but its program has said nothing since then and did not answer hub.probe in time; any frame ends that"`
 	Silence        *Silence          `json:"silence,omitempty" doc:"What was learned of its network"`
-	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML"`
+	Units          map[string]string `json:"units,omitempty" doc:"By field, as the device last said them in SenML, else as its type has them"`
+	Limits         map[string]Limit  `json:"limits,omitempty" doc:"Of one device, not in lists. By name: messages and bytes (a second), burst_ms (so much time's worth of both may come at once), max_frame (bytes), fields, connects (a minute)"`
+	Slowed         *Slowed           `json:"slowed,omitempty" doc:"Of one device, not in lists: what its limits have cost it since the hub's start; left out: nothing"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
@@ -51,7 +53,7 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
-		Units: s.deps.Sessions.Units(d.ID), Enrolled: viewEnrolled(d),
+		Units: s.units(d), Enrolled: viewEnrolled(d),
 	}
 	if d.Enrolled != nil { // what it said then, until a session knows better
 		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)
@@ -116,7 +118,7 @@ func (s *Server) registerDevices() {
 		OperationID: "get-device", Method: http.MethodGet, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "One device",
 	}, func(_ context.Context, in *DevicePath) (*deviceOutput, error) {
 		d, err := s.find(in.ID)
-		return &deviceOutput{Body: s.view(d)}, err
+		return &deviceOutput{Body: s.whole(d)}, err
 	})
 	register(s, admin, huma.Operation{
 		OperationID: "create-device", Method: http.MethodPost, Path: "/api/v1/devices", Tags: tags, DefaultStatus: http.StatusCreated,
@@ -124,7 +126,7 @@ func (s *Server) registerDevices() {
 	}, s.createDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "change-device", Method: http.MethodPatch, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Change a device",
-		Description: "Members that are left out stay. tags are replaced as a whole; attributes are merged (RFC 7396): null removes one. enabled=false ends the device's connection and its open commands: cancelled or, if sent, unknown.",
+		Description: "Members that are left out stay. tags are replaced as a whole; attributes and limits are merged (RFC 7396): null removes one. Limits hold at once, also for a device that is connected. enabled=false ends the device's connection and its open commands: cancelled or, if sent, unknown.",
 	}, s.changeDevice)
 	register(s, admin, huma.Operation{
 		OperationID: "delete-device", Method: http.MethodDelete, Path: "/api/v1/devices/{id}", Tags: tags, Summary: "Remove a device",

@@ -33,9 +33,12 @@ type Method struct {
 
 // DeviceType is what is known of the devices of one type.
 type DeviceType struct {
-	Name         string   `json:"name"`
-	Methods      []Method `json:"methods" nullable:"false" doc:"By name"`
-	OtherMethods string   `json:"other_methods" enum:"allow,refuse,announced" doc:"What becomes of methods that are not listed: they are sent, refused, or sent if the device announced them in hello"`
+	Name         string               `json:"name"`
+	Methods      []Method             `json:"methods" nullable:"false" doc:"By name"`
+	OtherMethods string               `json:"other_methods" enum:"allow,refuse,announced" doc:"What becomes of methods that are not listed: they are sent, refused, or sent if the device announced them in hello"`
+	Fields       map[string]TypeField `json:"fields" doc:"By name"`
+	Keepalive    TypeKeepalive        `json:"keepalive"`
+	Limits       map[string]Limit     `json:"limits" doc:"By name, as in a device"`
 }
 
 // DeviceMethods is what one device takes.
@@ -60,11 +63,12 @@ func methodView(name string, m catalogue.Method) Method {
 	}
 }
 
-func typeView(t catalogue.Type) DeviceType {
+func (s *Server) typeView(t catalogue.Type) DeviceType {
 	v := DeviceType{Name: t.Name, OtherMethods: t.OtherMethods, Methods: []Method{}}
 	for _, name := range slices.Sorted(maps.Keys(t.Methods)) {
 		v.Methods = append(v.Methods, methodView(name, t.Methods[name]))
 	}
+	v.setProfile(s.deps.Profiles)
 	return v
 }
 
@@ -95,7 +99,7 @@ func (s *Server) registerDeviceTypes() {
 			if seen != nil && !seen[t.Name] {
 				continue
 			}
-			out.Body.Types = append(out.Body.Types, typeView(t))
+			out.Body.Types = append(out.Body.Types, s.typeView(t))
 		}
 		return out, nil
 	})
@@ -106,7 +110,7 @@ func (s *Server) registerDeviceTypes() {
 		if seen := s.typesInScope(ctx); !known || seen != nil && !seen[in.ID] {
 			return nil, newProblem(http.StatusNotFound, "no_such_type", "the hub's configuration knows no type %q", clip(in.ID))
 		}
-		return &deviceTypeOutput{Body: typeView(t)}, nil
+		return &deviceTypeOutput{Body: s.typeView(t)}, nil
 	})
 	register(s, viewer, huma.Operation{
 		OperationID: "device-methods", Method: http.MethodGet, Path: "/api/v1/devices/{id}/methods", Tags: tags, Summary: "The commands that a device takes",

@@ -32,6 +32,8 @@ type fakeHub struct {
 	presence map[string]devices.Presence
 	units    map[string]string
 	noted    map[string][]devices.Event
+	hold     devices.Hold // that each post meets
+	passed   []string     // limits
 	latest   map[string]map[string]api.Value
 	latestBy []time.Time // the deadlines of those who asked for latest
 

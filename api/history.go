@@ -51,7 +51,7 @@ type latestInput struct {
 type AgedValue struct {
 	Value
 	AgeMs int64  `json:"age_ms" doc:"Below zero when the device's clock is ahead"`
-	Unit  string `json:"unit,omitempty" doc:"As the device last said it in SenML"`
+	Unit  string `json:"unit,omitempty" doc:"As the device last said it in SenML, else as its type has it"`
 }
 
 type latestOutput struct {
@@ -182,7 +182,8 @@ func fieldNames(given []string) []string {
 }
 
 func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, error) {
-	if _, err := s.find(in.ID); err != nil {
+	d, err := s.find(in.ID)
+	if err != nil {
 		return nil, err
 	}
 	// The memory is ahead of the store, the store knows what the memory has not seen: the newer of both, by field.
@@ -200,7 +201,7 @@ func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, er
 		s.log.WarnContext(ctx, "latest values without the store", "device", in.ID, "error", err)
 	}
 	now := s.cfg.Now().UnixMilli()
-	units := s.deps.Sessions.Units(in.ID)
+	units := s.units(d)
 	out := &latestOutput{}
 	out.Body.Device = in.ID
 	out.Body.Values = make(map[string]AgedValue, len(stored))

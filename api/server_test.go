@@ -64,6 +64,7 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 	registry := prometheus.NewRegistry()
 	s, err := api.New(cfg, api.Deps{
 		Operators: fakeOperators{hub}, Accounts: &hub.accounts, Registry: fakeRegistry{hub}, Importer: fakeImporter{hub}, Proofs: fakeProofs{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
+		Profiles: hub.profiles(cfg), Throttle: fakeThrottle{hub},
 		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
 		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, States: fakeStates{hub},
 		Certificates: noCertificates{}, Issuer: fakeIssuer{hub},

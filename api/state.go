@@ -239,7 +239,7 @@ func (s *Server) reportState(ctx context.Context, in *DevicePath) (*reportStateO
 		return nil, err
 	}
 	if err := s.report(ctx, x, id); err != nil {
-		if refused := s.stateProblem(err); refused.Status < http.StatusInternalServerError {
+		if refused := s.stateProblem(err); refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests {
 			s.refuseFrame(ctx, id, refused.Reason, refused)
 			return nil, refused
 		}
@@ -259,7 +259,11 @@ func (s *Server) report(ctx context.Context, x *exchange, id string) error {
 	}
 	scratch, _ := s.decode.Get().(*telemetryScratch)
 	defer s.decode.Put(scratch)
-	if err := s.readFrame(x, &scratch.body); err != nil {
+	profile := s.deps.Profiles.Of(id)
+	if err := s.readFrame(x, profile, &scratch.body); err != nil {
+		return err
+	}
+	if err := s.pace(id, profile, scratch.body.Len()); err != nil {
 		return err
 	}
 	patch, err := scratch.decoder.DecodeStatePayload(scratch.body.Bytes(), dialect)

@@ -65,11 +65,15 @@ func (s *Server) postTelemetry(ctx context.Context, in *DevicePath) (*struct{}, 
 			s.decode.Put(scratch)
 		}
 	}()
-	if err := s.readFrame(x, &scratch.body); err != nil {
+	profile := s.deps.Profiles.Of(id)
+	if err := s.readFrame(x, profile, &scratch.body); err != nil {
 		if err.Reason == wire.ReasonTooLarge {
 			s.refuseFrame(ctx, id, err.Reason, err)
 		}
 		return nil, err
+	}
+	if err := s.pace(id, profile, scratch.body.Len()); err != nil {
+		return nil, err // not counted as received: it comes again
 	}
 	if err := scratch.decoder.DecodePayloadAs(scratch.body.Bytes(), dialect, id, &scratch.telemetry); err != nil {
 		reason := wire.ReasonBadFrame
@@ -155,9 +159,13 @@ func dialectOf(h http.Header) (wire.Dialect, *Problem) {
 	return wire.Dialect{}, newProblem(http.StatusUnsupportedMediaType, reasonMediaType, "Content-Type %s is not taken; send %s", clip(given), strings.Join(wire.MediaTypes(), ", "))
 }
 
-// readFrame reads a body of at most MaxFrame bytes within BodyTimeout.
-func (s *Server) readFrame(x *exchange, to *bytes.Buffer) *Problem {
-	return s.readBody(x, int64(s.cfg.MaxFrame), to)
+// readFrame reads a body that is as large as the device's frames may be.
+func (s *Server) readFrame(x *exchange, p *devices.Profile, to *bytes.Buffer) *Problem {
+	problem := s.readBody(x, p.Limits.MaxFrame, to)
+	if problem != nil && problem.Reason == wire.ReasonTooLarge {
+		s.deps.Throttle.Passed(devices.LimitMaxFrame, p, 1)
+	}
+	return problem
 }
 
 // readBody reads a body of at most limit bytes within BodyTimeout.

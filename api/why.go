@@ -36,7 +36,7 @@ func (s *Server) why(ctx context.Context, in *DevicePath) (*whyOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := s.view(d)
+	v := s.whole(d)
 	out := &whyOutput{Body: Why{Device: d.ID, Online: v.Online, ClockOffsetMs: v.ClockOffsetMs, Events: s.deps.Sessions.Events(d.ID)}}
 	if out.Body.Events == nil {
 		out.Body.Events = []devices.Event{}
@@ -48,7 +48,7 @@ func (s *Server) why(ctx context.Context, in *DevicePath) (*whyOutput, error) {
 			out.Body.LastReading = at
 		}
 	}
-	out.Body.Diagnosis = diagnose(v, &out.Body, time.Now())
+	out.Body.Diagnosis = append(diagnose(v, &out.Body, time.Now()), s.unitLines(d)...)
 	return out, nil
 }
 
@@ -72,6 +72,9 @@ func diagnose(v Device, w *Why, now time.Time) []string {
 	}
 	if !v.Enabled {
 		lines = append(lines, "It is disabled: hubctl devices set "+v.ID+" --enable")
+	}
+	if v.Slowed != nil && now.Sub(v.Slowed.Last) <= recent {
+		lines = append(lines, slowedLine(v.ID, v.Slowed))
 	}
 	if ms := w.ClockOffsetMs; ms != nil {
 		if off := time.Duration(*ms) * time.Millisecond; off > clockOff {
@@ -107,6 +110,11 @@ func frozenLine(device string, f *devices.Freeze) string {
 		until = "until " + shown(f.Until)
 	}
 	return fmt.Sprintf("Frozen as a clone since %s, %s: %s. Give the right one a token of its own (hubctl devices token %s), then hubctl devices unfreeze %s", shown(f.Since), until, f.Describe(), device, device)
+}
+
+func slowedLine(device string, s *Slowed) string {
+	return fmt.Sprintf("Its limits have held it for %s and refused %d posts and connections since the hub's start, the last time (%s) %s: hubctl devices show %s; more for this device: hubctl devices set %s --limit NAME=VALUE",
+		(time.Duration(s.HeldMs) * time.Millisecond).Round(time.Millisecond), s.Refused, s.Limit, shown(s.Last), device, device)
 }
 
 func readingLine(at, now time.Time) string {

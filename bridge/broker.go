@@ -176,15 +176,15 @@ func (b *Broker) admit(c *client, hello connect) *refusal {
 	if r != nil {
 		return b.refuseConnect(c, cmp.Or(c.origin.Device, device.ID, hello.username), r)
 	}
+	if r := b.checkPace(c, device.ID); r != nil { // before it takes a place from others
+		return r
+	}
 	if c.origin.Device == "" { // else whoever opened the way has asked
 		if later := b.hub.Admission.Admit(b.commits, device.ID, b.isOnline(device.ID)); later != nil {
 			return b.postpone(c, device.ID, later)
 		}
 	}
 	c.device, c.proof = device.ID, proof
-	if r := b.checkPace(c); r != nil {
-		return r
-	}
 	if r := b.enrolFirst(c, hello); r != nil {
 		return b.refuseConnect(c, device.ID, r)
 	}

@@ -62,7 +62,7 @@ func TestBrokerTellsADeviceInALoopWhenToComeBack(t *testing.T) {
 		for version, want := range map[byte]byte{4: 3, 5: 0x97} {
 			time.Sleep(2 * time.Minute)
 			for i := range 8 {
-				r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe"})
+				r, ended := connect(bridge.Origin{Transport: bridge.TransportMQTT, Remote: "pipe"})
 				r.version = version
 				r.send(connectPacket(version, "c", "sensor-1", "secret"))
 				ack := r.want(packets.Connack)

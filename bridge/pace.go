@@ -9,13 +9,13 @@ import (
 
 // checkPace refuses a device that opens connections faster than it may. MQTT has no word for when to come back but the
 // text of the refusal.
-func (b *Broker) checkPace(c *client) *refusal {
-	h := b.hub.Throttle.Connect(c.device, c.profile())
+func (b *Broker) checkPace(c *client, device string) *refusal {
+	h := b.hub.Throttle.Connect(device, b.hub.Profiles.Of(device))
 	if h.Wait == 0 {
 		return nil
 	}
 	b.metrics.connects.WithLabelValues(wire.ReasonConnects).Inc()
-	b.hub.Sessions.Note(c.device, h.Refused(c.origin.Remote, int(codeQuotaExceeded)))
+	b.hub.Sessions.Note(device, h.Refused(c.origin.Remote, int(codeQuotaExceeded)))
 	c.conn.sayWhy(wire.CloseOverloaded, fmt.Sprintf(`{"retry_after_ms":%d}`, h.Wait.Milliseconds()))
 	return &refusal{
 		reason: wire.ReasonConnects, code: codeQuotaExceeded,

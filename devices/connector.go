@@ -111,21 +111,20 @@ func (c *Connector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		no.write(w)
 		return
 	}
+	if protocol != subprotocolMQTT && c.refuseHurried(w, r, device.ID) { // before it takes a place from others; MQTT's pace the broker watches
+		return
+	}
 	if device.ID != "" { // else CONNECT will say who it is, and then it is asked
 		if later := c.admits.Admit(r.Context(), device.ID, c.isOnline(device.ID)); later != nil {
 			c.postpone(w, r, device.ID, later)
 			return
 		}
 	}
-	isMQTT := protocol == subprotocolMQTT            // whose pace the broker watches
-	if !isMQTT && c.refuseHurried(w, r, device.ID) { // what is refused otherwise opens nothing
-		return
-	}
 	device, proof, ok := c.enrolFirst(w, r, device, proof)
 	if !ok {
 		return
 	}
-	if isMQTT {
+	if protocol == subprotocolMQTT {
 		c.serveMQTT(w, r, device.ID, proof)
 		return
 	}

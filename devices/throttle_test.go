@@ -188,7 +188,7 @@ func TestTooManyConnectionsAreToldWhenToComeBack(t *testing.T) {
 		}
 		var problem map[string]any
 		body, _ := io.ReadAll(resp.Body)
-		if err := json.Unmarshal(body, &problem); err != nil || problem["reason"] != "too_many_connects" || problem["limit"] != 6.0 || problem["value"] != 7.0 || problem["retry_after_ms"] != 10_000.0 {
+		if err := json.Unmarshal(body, &problem); err != nil || problem["reason"] != "too_many_reconnects" || problem["limit"] != 6.0 || problem["value"] != 7.0 || problem["retry_after_ms"] != 10_000.0 {
 			t.Errorf("problem %s", body)
 		}
 		h.dial("d2")
@@ -197,7 +197,7 @@ func TestTooManyConnectionsAreToldWhenToComeBack(t *testing.T) {
 		if i := slices.IndexFunc(events, func(e devices.Event) bool { return e.Kind == devices.EventLimit }); i < 0 || events[i].Status != 429 || events[i].Limit != 6 || events[i].Value != 7 {
 			t.Errorf("recorded %+v", events)
 		}
-		if n := h.connector.Refused()["too_many_connects"]; n != 1 {
+		if n := h.connector.Refused()["too_many_reconnects"]; n != 1 {
 			t.Errorf("counted %d", n)
 		}
 		time.Sleep(10 * time.Second)

@@ -101,7 +101,7 @@ func (d *arrival) bootOf(boot []byte) string {
 // timeReadings gives each reading its time, or the flaw that its time is beyond the limits. Readings without a time
 // get that of their receipt, each its own millisecond: two of them never overwrite each other in the store. It reports
 // whether there were such readings. names bounds the fields of the device.
-func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLimits, names int) (clocked bool) {
+func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLimits, names func(device string) int) (clocked bool) {
 	for i := range t.Readings {
 		r := &t.Readings[i]
 		if r.Flaw != "" {
@@ -117,7 +117,7 @@ func (d *arrival) timeReadings(t *wire.Telemetry, received int64, limits TimeLim
 		}
 		r.Clock = wire.ClockGiven
 		switch {
-		case !d.names.admit(t.Measurement, r.Fields, names):
+		case !d.names.admit(t.Measurement, r.Fields, nameLimit{names, d.device}):
 			r.Flaw = wire.ReasonTooManyNames
 		case r.Time < limits.Past.UnixMilli():
 			r.Flaw = wire.ReasonTimePast

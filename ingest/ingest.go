@@ -30,18 +30,26 @@ type FieldLimits struct {
 
 // Config is what an operator can set of ingest.
 type Config struct {
-	Keep       time.Duration // envelopes that are written stay in the journal for so long
-	KeepBytes  int64         // and are at most so much
-	BatchLines int           // points of one write to the store
-	BatchAge   time.Duration // a batch is written when it is so old, however small
-	SaveEvery  time.Duration // how often the writer's progress is saved
-	Times      TimeLimits
-	Fields     FieldLimits
-	FieldType  func(device, field string) FieldType           // what the device's type says of a field, "" for nothing; nil: nothing
-	Crowded    func(crowded bool)                             // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
-	SetAside   func(device, reason, message string, n uint64) // told of readings that are in the quarantine now; it must not wait; nil: nobody
+	Keep         time.Duration // envelopes that are written stay in the journal for so long
+	KeepBytes    int64         // and are at most so much
+	BatchLines   int           // points of one write to the store
+	BatchAge     time.Duration // a batch is written when it is so old, however small
+	SaveEvery    time.Duration // how often the writer's progress is saved
+	Times        TimeLimits
+	Fields       FieldLimits
+	DeviceFields func(device string) int                        // how many distinct fields this device may have; nil: Fields.Device
+	FieldType    func(device, field string) FieldType           // what the device's type says of a field, "" for nothing; nil: nothing
+	Crowded      func(crowded bool)                             // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
+	SetAside     func(device, reason, message string, n uint64) // told of readings that are in the quarantine now; it must not wait; nil: nobody
 
 	ReceivedField string // the field that the store gets the time of receipt in, ms as integer; empty: none
+}
+
+func (c Config) deviceFields(device string) int {
+	if c.DeviceFields == nil {
+		return c.Fields.Device
+	}
+	return c.DeviceFields(device)
 }
 
 // Bus is the NATS that ingest lives in.

@@ -34,10 +34,10 @@ type journal struct {
 	js       jetstream.JetStream
 	arrivals *arrivals
 	limits   TimeLimits
-	names    int // fields of a device
-	room     int // bytes at which an envelope is full
-	liveRoom int // bytes beyond that for devices that do not catch up
-	most     int // bytes of the largest frame that fits after that
+	names    func(device string) int // fields of a device
+	room     int                     // bytes at which an envelope is full
+	liveRoom int                     // bytes beyond that for devices that do not catch up
+	most     int                     // bytes of the largest frame that fits after that
 	run      uint64
 	log      *slog.Logger
 	feed     *Feed
@@ -76,7 +76,7 @@ func newJournal(js jetstream.JetStream, a *arrivals, cfg Config, maxMessage int,
 		return nil, fmt.Errorf("name this run: %w", err)
 	}
 	j := &journal{
-		js: js, arrivals: a, limits: cfg.Times, names: cfg.Fields.Device, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
+		js: js, arrivals: a, limits: cfg.Times, names: cfg.deviceFields, room: min(maxMessage/2, envelopeFull), run: binary.LittleEndian.Uint64(run[:]),
 		log: log, feed: feed, metrics: m, last: last, spare: &batch{}, done: make(chan struct{}),
 		pace: newPace(m), crowded: cfg.Crowded,
 	}

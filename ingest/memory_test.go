@@ -44,7 +44,7 @@ func TestMemoryOfADeviceIsBounded(t *testing.T) {
 				}
 			}
 			for from := 0; from < c.fields; from += wire.MaxFields {
-				arrived.names.admit(nil, r.Fields[from:min(from+wire.MaxFields, c.fields)], maxNames)
+				arrived.names.admit(nil, r.Fields[from:min(from+wire.MaxFields, c.fields)], nameLimit{of: of(maxNames)})
 			}
 			latest.note(device, nil, &r)
 		}

@@ -17,9 +17,15 @@ type names struct {
 	known []uint64 // sorted
 }
 
-// admit reports whether with the fields there are at most so many, and remembers them. A reading that is not admitted
+// nameLimit is how many names a device may have. It is asked for only where there is a new one.
+type nameLimit struct {
+	of     func(device string) int
+	device string
+}
+
+// admit reports whether with the fields there are no more than most says, and remembers them. A reading that is not admitted
 // leaves nothing behind.
-func (n *names) admit(measurement []byte, fields []wire.Field, most int) bool {
+func (n *names) admit(measurement []byte, fields []wire.Field, most nameLimit) bool {
 	if n.known == nil {
 		n.seed = maphash.MakeSeed()
 	}
@@ -48,7 +54,7 @@ func (n *names) measurement(name []byte) uint64 {
 }
 
 // learn adds the fields that are not known, all or none.
-func (n *names) learn(base uint64, fields []wire.Field, most int) bool {
+func (n *names) learn(base uint64, fields []wire.Field, most nameLimit) bool {
 	before := n.known
 	known := slices.Clone(before)
 	for i := range fields {
@@ -58,7 +64,7 @@ func (n *names) learn(base uint64, fields []wire.Field, most int) bool {
 			known = slices.Insert(known, at, name)
 		}
 	}
-	if len(known) > most && len(known) > len(before) {
+	if len(known) > len(before) && len(known) > most.of(most.device) {
 		return false
 	}
 	n.known = known

@@ -191,7 +191,7 @@ func (j *journal) settle(ctx context.Context, kind byte, q *Quarantined, t *wire
 	if err != nil {
 		return err
 	}
-	if kind == entryRetry && t.Readings[0].Flaw == "" && !a.names.admit(t.Measurement, t.Readings[0].Fields, j.names) {
+	if kind == entryRetry && t.Readings[0].Flaw == "" && !a.names.admit(t.Measurement, t.Readings[0].Fields, nameLimit{j.names, q.Device}) {
 		t.Readings[0].Flaw, t.Readings[0].Raw = wire.ReasonTooManyNames, []byte(q.Frame)
 	}
 	wasEmpty, from := b.empty(), len(b.envelope)

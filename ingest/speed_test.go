@@ -38,7 +38,7 @@ func (nobody) Committed(uint64, error) {}
 
 // stillJournal is a journal whose commits are not published.
 func stillJournal() *journal {
-	j := &journal{arrivals: &arrivals{byDevice: map[string]*arrival{}}, limits: testConfig().Times, names: maxNames, room: 1 << 20, most: 1 << 20}
+	j := &journal{arrivals: &arrivals{byDevice: map[string]*arrival{}}, limits: testConfig().Times, names: of(maxNames), room: 1 << 20, most: 1 << 20}
 	j.pace = newPace(newMetrics(prometheus.NewRegistry()))
 	j.changed.L = &j.mu
 	j.open = j.reuse(&batch{}, 1)

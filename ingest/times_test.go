@@ -22,7 +22,7 @@ func TestReadingsWithoutATimeGetAMillisecondEach(t *testing.T) {
 	last := int64(0)
 	for _, at := range []int64{received, received, received + 1, received - 5000, received + 100} { // the hub's clock may step back
 		frame := telemetry(t, `{"readings":[{"values":{"x":1}},{"values":{"x":2}},{"ts":5,"values":{"x":1}},{"values":{"x":3}}]}`)
-		if !d.timeReadings(frame, at, limits, maxNames) {
+		if !d.timeReadings(frame, at, limits, of(maxNames)) {
 			t.Fatal("readings without a time were not told of")
 		}
 		for i, r := range frame.Readings {
@@ -61,7 +61,7 @@ func TestTimesBeyondTheLimitsAreFlawsAndNotMoved(t *testing.T) {
 		{`{"ts":999,"values":{"x":[]}}`, 999, wire.ReasonBadValue}, // the first flaw stays
 	} {
 		frame := telemetry(t, `{"readings":[`+c.reading+`]}`)
-		if (&arrival{}).timeReadings(frame, received, limits, maxNames) {
+		if (&arrival{}).timeReadings(frame, received, limits, of(maxNames)) {
 			t.Errorf("%s took the hub's clock", c.reading)
 		}
 		if times, flaws := timesOf(frame); times[0] != c.at || flaws[0] != c.flaw {

@@ -32,10 +32,10 @@ const (
 	ReasonStopping      = "hub_stopping"
 	ReasonCredentials   = "credentials_expired" // a frame of a connection that may only renew
 	ReasonRenewed       = "renewed_just_now"
-	ReasonRateLimited   = "rate_limited"      // more than a limit of the device allows in a time
-	ReasonConnects      = "too_many_connects" // likewise, of connections
-	ReasonStateTooLarge = "state_too_large"   // what a device reported, or is to be told, is over a limit
-	ReasonUnconfirmed   = "not_confirmed"     // a frame of a device that has not confirmed the credentials of its enrolment
+	ReasonRateLimited   = "rate_limited"        // more than a limit of the device allows in a time
+	ReasonConnects      = "too_many_reconnects" // likewise, of connections
+	ReasonStateTooLarge = "state_too_large"     // what a device reported, or is to be told, is over a limit
+	ReasonUnconfirmed   = "not_confirmed"       // a frame of a device that has not confirmed the credentials of its enrolment
 
 	// Of single readings: these are quarantined.
 	ReasonBadReading     = "bad_reading"

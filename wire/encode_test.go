@@ -146,3 +146,11 @@ func TestNumbersOfAcksAreExact(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestNoticeOfARate(t *testing.T) {
+	got := string(wire.AppendNotice(nil, wire.Notice{Code: wire.ReasonRateLimited, Message: "m", Of: "messages", Limit: 50, Value: 180, RetryAfter: 20 * time.Millisecond}))
+	want := `{"jsonrpc":"2.0","method":"hub.notice","params":{"code":"rate_limited","message":"m","of":"messages","limit":50,"value":180,"retry_after_ms":20}}`
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

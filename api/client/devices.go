@@ -20,8 +20,24 @@ type Device struct {
 	Created    time.Time         `json:"created,omitzero"`
 	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it
 	Presence
-	Units  map[string]string `json:"units,omitempty"`  // by field, as the device last said them in SenML
+	Units  map[string]string `json:"units,omitempty"`  // by field, as the device last said them in SenML, else as its type has them
+	Limits map[string]Limit  `json:"limits,omitempty"` // by name; not in lists
+	Slowed *Slowed           `json:"slowed,omitempty"` // nil: its limits have cost it nothing; not in lists
 	Latest map[string]Value  `json:"latest,omitempty"` // only when asked for
+}
+
+// Limit is one that holds for a device.
+type Limit struct {
+	Value int64  `json:"value"` // 0: no bound
+	From  string `json:"from"`  // whose it is: device, type or default
+}
+
+// Slowed is what a device's limits have cost it since the hub's start.
+type Slowed struct {
+	HeldMs  int64     `json:"held_ms"` // for which it was not read
+	Refused uint64    `json:"refused"` // posts and connections
+	Limit   string    `json:"limit"`   // the last that it passed
+	Last    time.Time `json:"last"`
 }
 
 // Enrolled says by which enrolment key a device came.
@@ -154,6 +170,7 @@ type DeviceChange struct {
 	Tags       *[]string          `json:"tags,omitempty"`
 	Attributes map[string]*string `json:"attributes,omitempty"`
 	Enabled    *bool              `json:"enabled,omitempty"`
+	Limits     map[string]*int64  `json:"limits,omitempty"` // by name; nil gives one back to the device's type
 }
 
 // UpdateDevice changes a device and returns it.

@@ -151,6 +151,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 		Times:         ingest.TimeLimits{Past: c.PastLimit, Future: c.FutureLimit},
 		Fields:        ingest.FieldLimits{Device: c.DeviceFields, Measurement: c.MeasurementFields, All: c.TotalFields},
 		ReceivedField: c.ReceivedField,
+		DeviceFields:  func(device string) int { return int(h.profiles.Of(device).Limits.Fields) },
 		FieldType:     fieldTypes(h.profiles),
 		Crowded:       shareProcessors(),
 		SetAside:      h.noteAside,
@@ -305,7 +306,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&admissionMetrics{admission: h.admission, sockets: h.sockets, handshakes: h.handshakes})
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, rotation: h.rotation, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
-		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Commands: h.commands, States: h.states,
+		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Profiles: h.profiles, Throttle: h.throttle, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,

@@ -6,6 +6,7 @@ import (
 
 	"telemetryhub/commands"
 	"telemetryhub/devices"
+	"telemetryhub/wire"
 )
 
 // commandEvents is how many changes of commands wait for the flight recorder. It does nothing but write to memory; what
@@ -45,5 +46,8 @@ func eventOfCommand(c commands.Command) (e devices.Event, ok bool) {
 func (h *hub) noteAside(device, reason, message string, n uint64) {
 	if _, ok := h.registry.Get(device); ok {
 		h.sessions.Note(device, devices.Event{Kind: devices.EventQuarantine, Reason: reason, Message: message, Count: n})
+		if reason == wire.ReasonTooManyNames {
+			h.throttle.Passed(devices.LimitFields, h.profiles.Of(device), n)
+		}
 	}
 }

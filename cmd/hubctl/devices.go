@@ -132,6 +132,8 @@ func (a *app) showDevice(d client.Device) error {
 		{"boot", d.Boot},
 		{"units", pairs(d.Units, func(v string) string { return v })},
 		{"silence", silenceText(d.Silence)},
+		{"limits", limitsText(d.Limits)},
+		{"slowed", slowedText(d.Slowed)},
 		{"frozen", frozenText(d.Frozen)},
 		{"unresponsive since", moment(d.Unresponsive)},
 	} {
@@ -173,6 +175,8 @@ type devicesSet struct {
 	NoAttr  []string           `placeholder:"KEY" help:"Take an attribute away; may be repeated."`
 	Enable  bool               `xor:"enabled" help:"Let it connect again."`
 	Disable bool               `xor:"enabled" help:"Close its connection and refuse new ones."`
+	Limit   map[string]string  `placeholder:"NAME=VALUE" help:"A limit of its own, at once: messages or bytes (a second), burst (such as 10s), max_frame, fields, connects (a minute); none is no bound; may be repeated."`
+	NoLimit []string           `placeholder:"NAME" help:"Give a limit back to its type; may be repeated."`
 }
 
 // Run changes a device.
@@ -192,6 +196,10 @@ func (c *devicesSet) Run(a *app) error {
 	}
 	if c.Enable || c.Disable {
 		change.Enabled = &c.Enable
+	}
+	var err error
+	if change.Limits, err = limitChange(c.Limit, c.NoLimit); err != nil {
+		return err
 	}
 	d, err := a.hub.UpdateDevice(a.ctx, c.Device, change)
 	if err != nil {
