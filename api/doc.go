@@ -21,7 +21,7 @@
 // refused with 503; wrong tokens are answered with 429 above a rate, right ones never. Telemetry waits for its commit, that is for the journal.
 //
 // Files in reading order: deps.go (what it needs), server.go (mounting), exchange.go (around every request),
-// operators.go (who may), scope.go (of which devices), accounts.go, login.go, problem.go (errors), timespec.go (times in queries), devices.go and change.go, limits.go (what holds for a device), import.go (many devices),
+// operators.go (who may), scope.go (of which devices), accounts.go, login.go, problem.go (errors), timespec.go (times in queries), devices.go and change.go, limits.go (what holds for a device), certificates.go (for devices), import.go (many devices),
 // telemetry.go (a device posts), history.go (readings back), commands.go, rollouts.go and rolloutview.go, state.go (desired and reported), live.go and stream.go (server-sent events),
 // audit.go, acts.go and refusals.go (the audit log), quarantine.go, replay.go, types.go, devicetypes.go (what commands
 // devices take), health.go.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"telemetryhub/auth"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -160,6 +161,12 @@ func remedy(device, reason string) string {
 	switch reason {
 	case "bad_credentials":
 		return ". The token is wrong: hubctl devices token " + device
+	case auth.CertificateExpired, auth.CertificateRevoked:
+		return ". A new one: hubctl devices cert " + device
+	case auth.CertificateUntrusted:
+		return ". Is its authority, and each in between, in devices.certificates.ca_files?"
+	case auth.CertificateNotYetValid:
+		return ". Is this machine's clock right?"
 	case "device_disabled", "disabled":
 		return ". To let it in: hubctl devices set " + device + " --enable"
 	}

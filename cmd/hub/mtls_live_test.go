@@ -75,18 +75,53 @@ func disconnectCode(t *testing.T, conn *tls.Conn) byte {
 	return all[2]
 }
 
+// connectMQTTOverWSS opens a WebSocket with a certificate and is accepted by a CONNECT of MQTT 5 that names nobody.
+func (h *certified) connectMQTTOverWSS(cert *tls.Certificate) *websocket.Conn {
+	h.t.Helper()
+	d := websocket.Dialer{TLSClientConfig: h.with(cert), Subprotocols: []string{"mqtt"}}
+	ws, _, err := d.DialContext(h.t.Context(), strings.Replace(h.url, "https", "wss", 1)+"/mqtt", nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { ws.Close() })
+	if err := ws.WriteMessage(websocket.BinaryMessage, []byte("\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c")); err != nil {
+		h.t.Fatal(err)
+	}
+	if _, ack, err := ws.ReadMessage(); err != nil || len(ack) < 4 || ack[0] != 0x20 || ack[3] != 0 {
+		h.t.Fatalf("CONNACK % x, %v", ack, err)
+	}
+	return ws
+}
+
+// disconnectCodeOf reads until MQTT's DISCONNECT on a WebSocket and returns its reason code.
+func disconnectCodeOf(t *testing.T, ws *websocket.Conn) byte {
+	t.Helper()
+	if err := ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, packet, err := ws.ReadMessage()
+		if err != nil {
+			t.Fatalf("no DISCONNECT: %v", err)
+		}
+		if len(packet) >= 3 && packet[0] == 0xe0 {
+			return packet[2]
+		}
+	}
+}
+
 // TestRevokedCertificatesEndLiveConnections: each way to revoke ends what rests on the certificate within a second, on each
 // transport, and nothing else; a session ticket does not bring it back.
 func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 	h := startCertified(t)
-	for _, id := range []string{"w", "m", "stays"} {
+	for _, id := range []string{"w", "m", "mw", "stays"} {
 		h.newDevice(id)
 	}
 	bystander, _, reason := h.connect(h.issue("stays", nil), "/connect", "")
 	if bystander == nil {
 		t.Fatal(reason)
 	}
-	ended := func(what string, revoke func(), w, m *tls.Certificate) {
+	ended := func(what string, revoke func(), w, m, mw *tls.Certificate) {
 		t.Helper()
 		client := h.with(w)
 		client.ClientSessionCache = tls.NewLRUClientSessionCache(2)
@@ -99,6 +134,7 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("%s: MQTT %#x %s", what, code, said)
 		}
+		over := h.connectMQTTOverWSS(mw)
 		revoke()
 		since := time.Now()
 		if code := closeCode(t, ws); code != 4003 {
@@ -106,6 +142,9 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 		}
 		if code := disconnectCode(t, conn); code != 0x87 && code != 0x98 {
 			t.Errorf("%s: MQTT disconnected with %#x", what, code)
+		}
+		if code := disconnectCodeOf(t, over); code != 0x87 && code != 0x98 {
+			t.Errorf("%s: MQTT over wss disconnected with %#x", what, code)
 		}
 		t.Logf("%s: out after %v", what, time.Since(since).Round(time.Millisecond))
 		// The client resumes its TLS session: that proves nothing.
@@ -118,7 +157,7 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 
 	enable := func(enabled bool) {
 		t.Helper()
-		for _, device := range []string{"w", "m"} {
+		for _, device := range []string{"w", "m", "mw"} {
 			if status := h.call(http.MethodPatch, "/api/v1/devices/"+device, map[string]bool{"enabled": enabled}, nil); status != 200 {
 				t.Fatal(status)
 			}
@@ -126,11 +165,12 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 	}
 	w, _ := h.certify("w")
 	m, _ := h.certify("m")
-	ended("disabled", func() { enable(false) }, w, m)
+	mw, _ := h.certify("mw")
+	ended("disabled", func() { enable(false) }, w, m, mw)
 	enable(true)
 
-	fw, fm := h.issue("w", nil), h.issue("m", nil)
-	ended("a list of the operator's authority", func() { h.replace(h.crl, h.fleetCA.crl(fw, fm)) }, fw, fm)
+	fw, fm, fmw := h.issue("w", nil), h.issue("m", nil), h.issue("mw", nil)
+	ended("a list of the operator's authority", func() { h.replace(h.crl, h.fleetCA.crl(fw, fm, fmw)) }, fw, fm, fmw)
 	// What was issued to the same devices by the hub is none of that list's business.
 	if ws, _, reason := h.connect(w, "/connect", ""); ws == nil {
 		t.Error(reason)
@@ -153,8 +193,8 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 	if _, answer, err := bystander.ReadMessage(); err != nil || !strings.Contains(string(answer), `"stays"`) {
 		t.Errorf("the connection of another certificate did not stay: %s, %v", answer, err)
 	}
-	fw, fm = h.issue("w", nil), h.issue("m", nil)
-	ended("another authority in its place", func() { h.replace(h.caFile, newFleetCA(t).pem()) }, fw, fm)
+	fw, fm, fmw = h.issue("w", nil), h.issue("m", nil), h.issue("mw", nil)
+	ended("another authority in its place", func() { h.replace(h.caFile, newFleetCA(t).pem()) }, fw, fm, fmw)
 	if code := closeCode(t, bystander); code != 4003 {
 		t.Errorf("a connection of an authority that is gone: %d", code)
 	}
