@@ -24,7 +24,7 @@ const (
 // own; here their simulator gets what the others and the hub leave (nice 10).
 func herd(ctx context.Context, s *scene) error {
 	size, live := scale(s.lab, 200, 5000), scale(s.lab, 50, 200)
-	rate := scale(s.lab, 25, 300) // devices let in a second: less than come
+	rate := scale(s.lab, 25, 150) // devices let in a second: less than come, also on a busy machine
 	config := fmt.Sprintf("devices:\n  connect_rate: %d\n", rate)
 	if err := s.startHub(ctx, filepath.Join(s.dir, "data"), config); err != nil {
 		return err
