@@ -199,6 +199,9 @@ func (s *Server) renewCredentials(ctx context.Context, in *DevicePath) (*huma.St
 	if err != nil {
 		return nil, err
 	}
+	if !p.Renewal {
+		s.deps.Proofs.Used(in.ID, p)
+	}
 	var body bytes.Buffer
 	if err := s.readBody(x, int64(s.cfg.MaxFrame), &body); err != nil {
 		return nil, err

@@ -187,7 +187,7 @@ func (r *Registry) offerToken(ctx context.Context, id, inUse string, asked bool)
 	}
 	_, err = r.update(ctx, id, func(d *Device) error {
 		now := stamp()
-		if wait := renewWait(*d, now); asked && wait > 0 {
+		if wait := renewWait(*d, inUse, now); asked && wait > 0 {
 			return &wire.Error{Code: wire.CodeUnavailable, Reason: wire.ReasonRenewed, RetryAfter: wait, Message: "a token was given just now; connect with it, or ask again later"}
 		}
 		t = newToken(hash, now, r.tokens.expiry(now))
@@ -205,12 +205,12 @@ func (r *Registry) offerToken(ctx context.Context, id, inUse string, asked bool)
 }
 
 // renewWait is how long a device that asks for a token has to wait for it.
-func renewWait(d Device, now time.Time) time.Duration {
+func renewWait(d Device, inUse string, now time.Time) time.Duration {
 	if len(d.Tokens) == 0 {
 		return 0
 	}
 	last := d.Tokens[len(d.Tokens)-1]
-	if last.Offer == nil {
+	if last.Offer == nil || last.Offer.Confirmed || last.ID == inUse {
 		return 0
 	}
 	return last.Created.Add(renewPace).Sub(now)

@@ -49,6 +49,9 @@ func (d *device) frame(l link, in incoming) {
 			return
 		}
 		d.noticed(n)
+		if n.Code == wire.ReasonCredentials {
+			d.renew(l)
+		}
 	case in.Method == "hub.state":
 		d.desiredFrame(l, in.Params)
 	case in.Method == "hub.cancel":
@@ -57,8 +60,12 @@ func (d *device) frame(l link, in incoming) {
 		d.enrolled(l, in)
 	case in.Method == "hub.probe" && len(in.ID) > 0:
 		d.respond(l, in.ID, struct{}{}, nil)
+	case in.Method == "hub.credentials" && len(in.ID) > 0:
+		d.rotate(l, in)
 	case in.Method != "" && len(in.ID) > 0:
 		d.command(l, in)
+	case in.Method == "" && string(in.ID) == renewID:
+		d.renewed(l, in)
 	case in.Method == "" && in.Error != nil:
 		d.fleet.tally.refusedBy(in.Error)
 	}

@@ -17,9 +17,9 @@ type device struct {
 	fleet       *fleet
 	index       int
 	id          string
-	token       string           // guarded by mu once it lives
-	enrolment   *enrolment       // set before it lives, as is
-	certificate *tls.Certificate // in place of it; nil: none
+	credentials credentials
+	enrolment   *enrolment       // set before it lives, as are those above
+	certificate *tls.Certificate // in place of a token; likewise; nil: none
 	slow        bool             // reads slowly, as a fault
 
 	late func(wait time.Duration, readings uint64) // notes an ack's latency
@@ -97,6 +97,7 @@ func (d *device) connections() uint64 {
 // connect makes one connection and serves it to its end.
 func (d *device) connect(ctx context.Context) error {
 	l, err := d.fleet.connect(ctx, d)
+	d.credentials.used(err)
 	if err != nil {
 		d.fleet.tally.attemptFailed()
 		return err

@@ -15,5 +15,5 @@
 // and the ledger's words about each command, which are held against what the devices did.
 //
 // Reading order: main.go, flags.go, run.go, fleet.go, schedule.go, device.go, outbox.go, frames.go, encoding.go, link.go,
-// wsslink.go, mqttlink.go, conn.go, commands.go, enrol.go, executions.go, state.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
+// wsslink.go, mqttlink.go, conn.go, commands.go, enrol.go, credentials.go, executions.go, state.go, backoff.go, faults.go, verify.go, tally.go, progress.go, summary.go.
 package main

@@ -46,13 +46,6 @@ func (e *enrolment) await(ctx context.Context, down <-chan struct{}) bool {
 	return false
 }
 
-// secret is what the device shows of itself.
-func (d *device) secret() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.token
-}
-
 // enrolled takes hub.credentials of an enrolment: the token is stored, then that is said, then all else may follow.
 func (d *device) enrolled(l link, in incoming) {
 	var given struct {
@@ -63,9 +56,7 @@ func (d *device) enrolled(l link, in incoming) {
 		d.respond(l, in.ID, nil, &rpcError{Code: wire.CodeInvalidParams, Message: "hub.credentials wants params with a token"})
 		return
 	}
-	d.mu.Lock()
-	d.token = given.Token
-	d.mu.Unlock()
+	d.credentials.set(given.Token)
 	d.respond(l, in.ID, struct{}{}, nil)
 	d.enrolment.once.Do(func() {
 		d.fleet.tally.enrolled.Add(1)

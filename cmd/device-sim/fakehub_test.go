@@ -275,6 +275,9 @@ func (h *fakeHub) frame(conn *websocket.Conn, id string, boot *string, data []by
 		}
 		h.say(conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"device":"%s","ack":%d,"keepalive_s":45}}`, in.ID, id, ack))
 		h.joined <- id
+	case "credentials":
+		h.tokens[id] = "dev_renewed"
+		h.say(conn, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"token":"dev_renewed"}}`, in.ID))
 	case "telemetry":
 		var t fakeTelemetry
 		_ = json.Unmarshal(in.Params, &t)

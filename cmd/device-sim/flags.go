@@ -59,7 +59,7 @@ type options struct {
 	JSON           bool          `name:"json" help:"End with one JSON object on standard output."`
 	Seed           uint64        `help:"Repeats the values and the faults of an earlier run; boots and the run's number are random all the same."`
 	Device         string        `placeholder:"ID" help:"One device of this id that is registered already; needs --token-file and no admin."`
-	TokenFile      string        `placeholder:"FILE" help:"Token of --device."`
+	TokenFile      string        `placeholder:"FILE" help:"Token of --device. One that the hub gives it on its connection takes the place of the one in the file."`
 	MQTTURL        string        `name:"mqtt-url" placeholder:"URL" help:"Address for MQTT; ssl://HOST:8883 with --url's host if left out."`
 }
 

@@ -101,10 +101,11 @@ func (f *fleet) registerOne(ctx context.Context, d *device) error {
 	}
 	for began, waiting := time.Now(), false; ; waiting = true {
 		created, err := f.api.CreateDevice(ctx, client.NewDevice{ID: d.id, Type: kind, Tags: []string{"device-sim"}})
-		d.token = created.Token
+		token := created.Token
 		if client.IsStatus(err, http.StatusConflict) {
-			d.token, err = f.api.NewToken(ctx, d.id)
+			token, err = f.api.NewToken(ctx, d.id)
 		}
+		d.credentials.set(token)
 		if err == nil && f.options.MTLS {
 			d.certificate, err = f.certify(ctx, d.id)
 		}

@@ -55,7 +55,7 @@ func (d *dialer) connectMQTT(ctx context.Context, dev *device) (link, error) {
 	}
 	options := mqtt.NewClientOptions().
 		AddBroker("tcp://" + d.broker.Host). // TLS is made below, where faults are played
-		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.secret()).
+		SetClientID(dev.id).SetUsername(dev.id).SetPassword(dev.credentials.current()).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetKeepAlive(mqttPing).SetPingTimeout(mqttPing / 2).SetConnectTimeout(dialTimeout).SetWriteTimeout(writeTimeout).
 		SetOrderMatters(false). // a handler may then publish

@@ -79,10 +79,14 @@ func newFleet(o *options, log *slog.Logger) (*fleet, error) {
 			return nil, err
 		}
 		for _, d := range f.devices {
-			d.token, d.enrolment = key, newEnrolment(key)
+			d.credentials.set(key)
+			d.enrolment = newEnrolment(key)
 		}
 	} else if o.Device != "" {
-		if f.devices[0].token, err = readToken(o.TokenFile); err != nil {
+		token, err := readToken(o.TokenFile)
+		f.devices[0].credentials.set(token)
+		f.devices[0].credentials.file = o.TokenFile
+		if err != nil {
 			return nil, err
 		}
 	}

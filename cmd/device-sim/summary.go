@@ -29,6 +29,7 @@ type summary struct {
 	AckMs         ackTimes    `json:"ack_ms"`    // from a frame's first sending to its acknowledgement
 	Commands      commands    `json:"commands"`
 	CommandMs     commandTime `json:"command_ms"` // from a command's arrival to its answer being written
+	Rotated       uint64      `json:"rotated"`    // tokens that the hub gave devices on their connections, and that were stored
 	Seconds       float64     `json:"seconds"`    // from the first reading to the last acknowledgement
 }
 
@@ -66,6 +67,7 @@ func (f *fleet) summarize(elapsed time.Duration) *summary {
 		Sent: t.sent.Load(), Acked: t.acked.Load(), Refused: t.refused.Load(), Quarantined: t.quarantined.Load(),
 		Reconnects: t.reconnects.Load(),
 		Commands:   commands{Received: t.commandsReceived.Load(), Answered: t.commandsAnswered.Load()},
+		Rotated:    t.rotated.Load(),
 		Seconds:    math.Round(elapsed.Seconds()*1000) / 1000,
 	}
 	t.mu.Lock()

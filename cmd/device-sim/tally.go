@@ -31,6 +31,7 @@ type tally struct {
 	postponements        atomic.Uint64 // connections that the hub refused for now
 	postponedAgain       atomic.Uint64 // of them, those of a device that had been told so before and was not connected since
 	quarantined          atomic.Uint64
+	rotated              atomic.Uint64
 	commandsReceived     atomic.Uint64
 	commandsAnswered     atomic.Uint64
 

@@ -111,7 +111,7 @@ func (d *dialer) openWebSocket(ctx context.Context, dev *device, path, subprotoc
 	}
 	credentials := http.Header{}
 	if dev.certificate == nil && (subprotocol != "mqtt" || !dev.enrolment.isOpen()) { // a key says not whose it is: CONNECT does
-		credentials.Set("Authorization", "Bearer "+dev.secret())
+		credentials.Set("Authorization", "Bearer "+dev.credentials.current())
 	}
 	conn, resp, err := dialer.DialContext(ctx, target.String(), credentials) //nolint:bodyclose // gorilla gives a copy in memory, or none
 	if err != nil {

@@ -33,6 +33,12 @@ func TestARevokedDeviceIsOutOnEachTransport(t *testing.T) {
 		{"disabled", func(device string) int {
 			return h.call(http.MethodPatch, "/api/v1/devices/"+device, map[string]bool{"enabled": false}, nil)
 		}},
+		{"given another token", func(device string) int { return h.call(http.MethodPost, "/api/v1/devices/"+device+"/token", nil, nil) }},
+		{"revoked", func(device string) int {
+			var all struct{ Credentials []struct{ ID string } }
+			h.call(http.MethodGet, "/api/v1/devices/"+device+"/credentials", nil, &all)
+			return h.call(http.MethodDelete, "/api/v1/devices/"+device+"/credentials/"+all.Credentials[0].ID, nil, nil)
+		}},
 		{"deleted", func(device string) int { return h.call(http.MethodDelete, "/api/v1/devices/"+device, nil, nil) }},
 	} {
 		tokens, cuts := map[string]string{}, map[string]chan error{}
@@ -75,7 +81,7 @@ func TestARevokedDeviceIsOutOnEachTransport(t *testing.T) {
 			}
 		}
 		for transport := range cuts {
-			if revoke.name == "disabled" {
+			if revoke.name != "deleted" {
 				h.call(http.MethodDelete, "/api/v1/devices/"+transport, nil, nil)
 			}
 		}
