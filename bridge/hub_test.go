@@ -28,6 +28,7 @@ type hub struct {
 	t         *testing.T
 	registry  *devices.Registry
 	sessions  *devices.Sessions
+	rotation  *devices.Rotation
 	journal   *journal
 	answers   *answers
 	metrics   *prometheus.Registry
@@ -82,7 +83,7 @@ func newHub(t *testing.T) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry, err := devices.OpenRegistry(t.Context(), kv, devices.TokenConfig{})
+	registry, err := devices.OpenRegistry(t.Context(), kv, devices.TokenConfig{Grace: time.Hour, Overlap: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,12 +96,13 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 	h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
 	h.admission = devices.NewAdmission(devices.AdmissionConfig{Rate: 1000, Connections: 1000})
 	h.sessions.Bind(h.answers)
+	h.rotation = devices.NewRotation(registry, h.sessions, nil, testLog(t))
 	t.Cleanup(h.journal.stop)
 	return h
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Renewer: h.rotation, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.
