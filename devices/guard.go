@@ -51,9 +51,9 @@ func (g *Guard) Run(ctx context.Context) {
 			g.CheckAll(ctx)
 		case <-some.C:
 			g.mu.Lock()
-			soon := g.soon
-			if len(soon) > 0 {
-				g.soon = map[string]bool{}
+			var soon map[string]bool
+			if len(g.soon) > 0 {
+				soon, g.soon = g.soon, map[string]bool{}
 			}
 			g.mu.Unlock()
 			for device := range soon {

@@ -14,11 +14,11 @@ import (
 	"telemetryhub/wire"
 )
 
-const hour = time.Hour
+const overlap = 10 * time.Minute
 
 // shortLived is of tokens that end before their devices rotate them.
 func shortLived() devices.TokenConfig {
-	return devices.TokenConfig{Grace: 2 * hour, Overlap: hour}
+	return devices.TokenConfig{Grace: 2 * overlap, Overlap: overlap}
 }
 
 // token gives a device one more token of that life.
@@ -200,7 +200,7 @@ func TestAfterTheGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRenewing(t, shortLived())
 		h.tokens["d1"], _ = h.token("d1", time.Minute, 0)
-		time.Sleep(time.Minute + 2*hour - 10*time.Second)
+		time.Sleep(time.Minute + 2*overlap - 10*time.Second)
 		d := h.live("d1")
 		if reason := d.wantClose(wire.CloseRevoked); reason != "credentials expired" {
 			t.Errorf("as the grace ended it was closed with %q", reason)
@@ -222,7 +222,7 @@ func TestAfterTheGrace(t *testing.T) {
 func TestNoCutLeavesADeviceWithVoidTokens(t *testing.T) {
 	steps := []string{"begun", "offered", "stored", "answered", "confirmed", "connected", "used"}
 	for cut := range steps {
-		for _, after := range []time.Duration{0, hour - time.Minute} {
+		for _, after := range []time.Duration{0, overlap - time.Minute} {
 			t.Run(fmt.Sprint(steps[cut], after), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					h := newRenewing(t, shortLived())
