@@ -118,6 +118,35 @@ func (o *Operators) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
+// Recover makes the operator "admin" an enabled administrator of all devices, made anew if it is gone, and writes a new
+// token of it to tokenFile (mode 0600), in place of its token "default". It is for whoever has the hub's machine and no
+// administrator's token.
+func (o *Operators) Recover(ctx context.Context, tokenFile string) error {
+	token, hash, err := NewToken(OperatorPrefix)
+	if err != nil {
+		return fmt.Errorf("recover the admin: %w", err)
+	}
+	if err := writeFileAtomic(tokenFile, []byte(token+"\n"), 0o600); err != nil {
+		return fmt.Errorf("recover the admin: %w", err)
+	}
+	o.changing.Lock()
+	defer o.changing.Unlock()
+	o.mu.RLock()
+	e, now := o.byName[firstAdmin], time.Now().UTC()
+	o.mu.RUnlock()
+	record := e.record
+	if record.Name == "" {
+		record = operatorRecord{Name: firstAdmin, Created: now}
+	}
+	record.Role, record.Scope, record.Disabled = RoleAdmin, nil, false
+	record.Tokens = slices.DeleteFunc(slices.Clone(record.Tokens), func(t tokenRecord) bool { return t.Name == DefaultToken })
+	record.Tokens = append(record.Tokens, tokenRecord{Name: DefaultToken, Hash: hash, Created: now})
+	if err := o.put(ctx, record, e.revision); err != nil {
+		return fmt.Errorf("recover the admin: %w", err)
+	}
+	return nil
+}
+
 // narrow sets role and scope.
 func (r *operatorRecord) narrow(role Role, scope Scope) error {
 	if err := CheckRole(role); err != nil {

@@ -234,3 +234,33 @@ func TestLastUsesSurviveARestartWithoutAWriteARequest(t *testing.T) {
 		t.Errorf("after a restart: %v, want %v", a.Tokens, at)
 	}
 }
+
+func TestWhoHasTheMachineRecoversTheAdmin(t *testing.T) {
+	kv, file := openBucket(t), filepath.Join(t.TempDir(), "admin.token")
+	operators := openOperators(t, kv, file)
+	lost := readToken(t, file)
+	add(t, operators, auth.NewOperator{Name: "ada", Role: auth.RoleAdmin})
+	for what, before := range map[string]func() error{
+		"as it is": func() error { return nil },
+		"disabled": func() error {
+			off := false
+			_, err := operators.Change(t.Context(), "admin", auth.OperatorChange{Enabled: &off})
+			return err
+		},
+		"gone": func() error { return operators.Remove(t.Context(), "admin") },
+	} {
+		if err := before(); err != nil {
+			t.Fatal(err)
+		}
+		if err := operators.Recover(t.Context(), file); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		token := readToken(t, file)
+		wantOperator(t, operators, token, admin)
+		if _, ok := operators.Authenticate(lost, time.Now()); ok {
+			t.Errorf("%s: the token from before gets in", what)
+		}
+		lost = token
+	}
+	wantOperator(t, openOperators(t, kv, file), lost, admin)
+}

@@ -21,6 +21,15 @@ func (h *hub) openActs(ctx context.Context) (err error) {
 	return nil
 }
 
+// recoverAdmin makes a new token of the operator admin for whoever started the hub with --new-admin-token.
+func (h *hub) recoverAdmin(ctx context.Context) error {
+	if err := h.operators.Recover(ctx, h.path("admin.token")); err != nil {
+		return err
+	}
+	h.log.Warn("the operator admin has a new token, as the command line asked for", "file", h.path("admin.token"))
+	return h.acts.Append(ctx, acts.Act{Time: time.Now(), Act: "operator.recover", Target: "admin", Outcome: acts.Accepted, Facts: map[string]any{"by": "the hub's command line"}})
+}
+
 // actOfCommand is a command as the audit log tells of it.
 func actOfCommand(c commands.Command) acts.Act {
 	c = c.Public()

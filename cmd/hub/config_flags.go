@@ -23,6 +23,7 @@ type flags struct {
 	Data        string `placeholder:"DIR" help:"Folder for all that the hub keeps (default ./data)."`
 	Listen      string `placeholder:"HOST:PORT" help:"TLS port for devices, API and dashboard (default :8443)."`
 	MQTTListen  string `name:"mqtt-listen" placeholder:"HOST:PORT|off" help:"MQTT over TLS (default :8883)."`
+	NewAdmin    bool   `name:"new-admin-token" help:"Write a new token of the operator admin to DIR/admin.token, and make admin an administrator again if it is none; for when no administrator's token is left."`
 	CheckConfig bool   `help:"Check the configuration, say OK or every fault, and end."`
 	Version     bool   `help:"Print the version and end."`
 }

@@ -76,6 +76,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
+	if f.NewAdmin {
+		if err := h.recoverAdmin(ctx); err != nil {
+			return errors.Join(err, h.stop.run(stopBudget, log))
+		}
+	}
 	h.announce(stdout)
 	select {
 	case <-ctx.Done():

@@ -214,3 +214,25 @@ func (h *hubProcess) loginAs(token string) string {
 	}
 	return answer.Cookies()[0].Name + "=" + answer.Cookies()[0].Value
 }
+
+func TestALostAdminTokenIsReplacedFromTheCommandLine(t *testing.T) {
+	h := startHub(t, t.TempDir())
+	lost := h.token()
+	if err := h.terminate(); err != nil {
+		t.Fatal(err)
+	}
+	h.args = append(h.args, "--new-admin-token")
+	h.again()
+	if h.token() == lost {
+		t.Fatal("the token is the old one")
+	}
+	if said := h.mustCtl("whoami"); !strings.HasPrefix(said, "admin, admin of all devices") {
+		t.Errorf("the new token: %s", said)
+	}
+	if said, status := h.ctlAs(lost, "whoami"); status != 1 {
+		t.Errorf("the lost token: %s", said)
+	}
+	if text, found := h.export("act=operator.recover"); len(found) != 1 || strings.Contains(text, h.token()) {
+		t.Errorf("the audit log has %s", text)
+	}
+}

@@ -261,3 +261,21 @@ func TestTheEndTellsWhatWaits(t *testing.T) {
 		}
 	})
 }
+
+// What comes while the sessions are asked is told once, and nothing older after it.
+func TestNothingOldIsToldAfterWhatIsNewer(t *testing.T) {
+	play(t, presence.Config{}, func(s *scene) {
+		s.close()
+		s.asked = func() {
+			s.asked = nil
+			s.change("a", true)
+			s.change("a", false)
+			s.change("b", true)
+		}
+		s.follow()
+		s.change("b", false)
+		s.after(10 * time.Second)
+		s.check(t)
+		s.wantTold("a- b-")
+	})
+}

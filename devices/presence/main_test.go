@@ -29,7 +29,8 @@ type fleet struct {
 	mu      sync.Mutex
 	version uint64
 	written uint64
-	held    bool // the bucket is not written
+	held    bool   // the bucket is not written
+	asked   func() // called when ChangedSince is, if not nil
 	known   map[string]devices.Presence
 	feeds   feed.Feeds[devices.PresenceChange]
 }
@@ -55,6 +56,9 @@ func (f *fleet) Written() uint64 {
 }
 
 func (f *fleet) ChangedSince(version uint64) (found []devices.Changed, newest uint64) {
+	if f.asked != nil {
+		f.asked()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for device, p := range f.known {
