@@ -127,8 +127,10 @@ func TestPresenceIsToldByWebhookAndAsReadings(t *testing.T) {
 	if out, stderr, status := h.ctl("audit", "d2"); status != 0 {
 		t.Errorf("the account does not add up: %s %s", out, stderr)
 	}
-	if _, _, status := h.ctl("audit", "--deep"); status != 0 {
-		t.Error("the store does not hold what the account says")
+	for _, device := range []string{"d1", "d2"} {
+		if out, stderr, status := h.ctl("audit", "--deep", device); status != 0 {
+			t.Errorf("the store does not hold what the account of %s says: %s%s", device, out, stderr)
+		}
 	}
 	if err := h.terminate(); err != nil {
 		t.Errorf("the end: %v", err)

@@ -7,7 +7,7 @@
 //
 // Of each device every change is told in the order of its versions, at least once. A change is told once it is in the
 // presence bucket: so whatever was told is known after a crash, and a device that was told to be online, and whose hub
-// was killed, is told to be offline at the next start. How far the telling has come is written every few seconds; at the
+// was killed, is told to be offline at the next start. How far the telling has come is written a few times a second at most; at the
 // start, the newest change of each device that is beyond it is told (with a new receiver, that of every device).
 //
 // # Overload

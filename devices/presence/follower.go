@@ -60,7 +60,7 @@ const (
 	mostBackoff  = time.Minute
 	mostLater    = time.Hour              // that a receiver may ask for
 	refusals     = 5                      // of the same changes, until they are given up
-	saveEvery    = 5 * time.Second        // how far the telling has come
+	saveEvery    = 200 * time.Millisecond // how far the telling has come; what was told since is told again after a kill
 	pollWritten  = 250 * time.Millisecond // until a change is in the bucket
 	farewell     = 3 * time.Second        // for what waits when the hub stops
 )
