@@ -47,6 +47,10 @@ torture: build ## the long form of the faults, hours; one line a fault (docs/rel
 torture-quick: build ## the same in some six minutes; each fault is in make test as well
 	@$(GO) run ./torture -quick -bin bin $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## fuzz each decoder (FUZZTIME=5s; the long run has FUZZTIME=10m, some four hours)
+	@GO="$(GO)" FUZZTIME="$(FUZZTIME)" scripts/fuzz.sh
+
 .PHONY: lint
 lint: ## golangci-lint, or gofmt and vet without it
 	@GO="$(GO)" scripts/lint.sh

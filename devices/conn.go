@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -255,5 +256,5 @@ func causeOf(err error) string {
 	case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "connection lost"
 	}
-	return err.Error()
+	return "broke WebSocket's rules: " + strings.TrimPrefix(err.Error(), "websocket: ")
 }

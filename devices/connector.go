@@ -139,7 +139,7 @@ func (c *Connector) upgrade(w http.ResponseWriter, r *http.Request, protocol, de
 	if protocol != "" {
 		header.Set("Sec-WebSocket-Protocol", protocol)
 	}
-	ws, err := c.upgrader.Upgrade(w, r, header)
+	ws, err := c.upgrader.Upgrade(checkedWriter{w}, r, header)
 	if err != nil { // it has answered
 		c.countRefused("upgrade_failed")
 		c.log.Info("upgrade failed", "device", device, "remote", r.RemoteAddr, "err", err)

@@ -317,8 +317,12 @@ func (o *outbox) dismiss() {
 // linger reads past what the device still sends, until it closes or closeWait is over: closing a socket that holds
 // unread bytes resets it, and the device would lose our close frame (RFC 1122 section 4.2.2.13).
 func linger(ws *websocket.Conn) {
+	below := ws.NetConn()
+	if f, ok := below.(*frames); ok {
+		below = f.Conn // whatever the frames are
+	}
 	if ws.SetReadDeadline(time.Now().Add(closeWait)) == nil {
-		_, _ = io.CopyN(io.Discard, ws.NetConn(), 4*wire.HardMaxFrame) // any end is as good
+		_, _ = io.CopyN(io.Discard, below, 4*wire.HardMaxFrame) // any end is as good
 	}
 }
 
@@ -355,8 +359,8 @@ func (o *outbox) end(err error) (cause string) {
 			o.answerClose(closed.Code)
 		}
 	case errors.As(err, &broken):
-	default: // The device broke WebSocket's rules. gorilla has told it, but for some lengths.
-		o.answerClose(wire.CloseTooLarge)
+	default: // The device broke WebSocket's rules.
+		o.answerClose(closeCodeOf(err))
 		linger(o.conn.ws)
 	}
 	o.conn.ws.Close()

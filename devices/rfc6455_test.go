@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"telemetryhub/devices"
 )
 
 // raw is one WebSocket frame at byte level, masked with zeroes.
@@ -70,9 +72,17 @@ func TestViolationsOfRFC6455(t *testing.T) {
 		{"5.2 reserved data opcode 7", [][]byte{raw(0x87, good)}, 1002},
 		{"5.2 reserved control opcode 11", [][]byte{raw(0x8b, "")}, 1002},
 		{"5.2 reserved control opcode 15", [][]byte{raw(0x8f, "")}, 1002},
-		{"5.2 length with its highest bit", [][]byte{lengthOf(1 << 63)}, 1009},
-		{"5.2 length of all bits", [][]byte{lengthOf(1<<64 - 1)}, 1009},
+		{"5.2 length with its highest bit", [][]byte{lengthOf(1 << 63)}, 1002},
+		{"5.2 length of all bits", [][]byte{lengthOf(1<<64 - 1)}, 1002},
+		{"5.2 length 7 in 2 bytes", [][]byte{append([]byte{text, 0xfe, 0, 7, 0, 0, 0, 0}, good...)}, 1002},
+		{"5.2 length 125 in 2 bytes", [][]byte{{text, 0xfe, 0, 125, 0, 0, 0, 0}}, 1002},
+		{"5.2 length 7 in 8 bytes", [][]byte{append(lengthOf(7), good...)}, 1002},
+		{"5.2 length 65535 in 8 bytes", [][]byte{lengthOf(65535)}, 1002},
+		{"5.2 length of a ping in 2 bytes", [][]byte{{0x89, 0xfe, 0, 1, 0, 0, 0, 0, 'x'}}, 1002},
+		{"5.2 a wrong length after a good frame", [][]byte{append(raw(text, good), lengthOf(7)...)}, 1002},
+		{"5.2 a wrong length, byte by byte", [][]byte{{text}, {0xfe}, {0}, {7}, {0}, {0}, {0}, {0}}, 1002},
 		{"5.3 not masked", [][]byte{{text, byte(len(good))}, []byte(good)}, 1002},
+		{"5.3 close not masked", [][]byte{{0x88, 2, 3, 0xe8}}, 1002},
 		{"5.3 ping not masked", [][]byte{{0x89, 0}}, 1002},
 		{"5.4 continues nothing", [][]byte{raw(last, good)}, 1002},
 		{"5.4 continues what is complete", [][]byte{raw(text, good), raw(last, good)}, 1002},
@@ -82,17 +92,27 @@ func TestViolationsOfRFC6455(t *testing.T) {
 		{"5.5 fragmented close", [][]byte{raw(0x08, "")}, 1002},
 		{"5.5 ping over 125 bytes", [][]byte{raw(0x89, strings.Repeat("x", 126))}, 1002},
 		{"5.5 close over 125 bytes", [][]byte{raw(0x88, "\x03\xe8"+strings.Repeat("x", 124))}, 1002},
-		{"5.5.1 close with a reason that is not UTF-8", [][]byte{raw(0x88, "\x03\xe8\xff")}, 1002},
+		{"5.5.1 close with half a code", [][]byte{raw(0x88, "\x03")}, 1002},
+		{"5.5.1 close with a reason that is not UTF-8", [][]byte{raw(0x88, "\x03\xe8\xff")}, 1007},
+		{"5.5.1 close with a reason that ends within a character", [][]byte{raw(0x88, "\x03\xe8ok\xc3")}, 1007},
+		{"5.5.1 close with such a reason, byte by byte", [][]byte{{0x88, 0x83, 1}, {2, 3, 4, 0x03 ^ 1}, {0xe8 ^ 2}, {0xff ^ 3}}, 1007},
+		{"5.5.1 a frame after the device's close frame", [][]byte{raw(0x88, "\x03\xe8"), raw(text, good)}, 1000},
+		{"5.5.1 another close frame after it", [][]byte{raw(0x88, "\x03\xe9"), raw(0x88, "\x03\xe8")}, 1001},
 		{"7.4 close 0", [][]byte{raw(0x88, "\x00\x00")}, 1002},
 		{"7.4 close 999", [][]byte{raw(0x88, "\x03\xe7")}, 1002},
 		{"7.4 close 1004", [][]byte{raw(0x88, "\x03\xec")}, 1002},
 		{"7.4 close 1005", [][]byte{raw(0x88, "\x03\xed")}, 1002},
 		{"7.4 close 1006", [][]byte{raw(0x88, "\x03\xee")}, 1002},
 		{"7.4 close 1015", [][]byte{raw(0x88, "\x03\xf7")}, 1002},
+		{"7.4 close 1016", [][]byte{raw(0x88, "\x03\xf8")}, 1002},
 		{"7.4 close 2999", [][]byte{raw(0x88, "\x0b\xb7")}, 1002},
 		{"7.4 close 5000", [][]byte{raw(0x88, "\x13\x88")}, 1002},
+		{"7.4 close 65535", [][]byte{raw(0x88, "\xff\xff")}, 1002},
 		{"8.1 not UTF-8", [][]byte{raw(text, "{\"T\":\"\xc3\x28\"}")}, 1007},
 		{"8.1 a surrogate", [][]byte{raw(text, "{\"T\":\"\xed\xa0\x80\"}")}, 1007},
+		{"8.1 too long a form", [][]byte{raw(text, "{\"T\":\"\xc0\x80\"}")}, 1007},
+		{"8.1 beyond Unicode", [][]byte{raw(text, "{\"T\":\"\xf4\x90\x80\x80\"}")}, 1007},
+		{"8.1 a half over two fragments", [][]byte{raw(first, "{\"T\":\"\xc3"), raw(last, "\x28\"}")}, 1007},
 		{"8.1 cut by a fragment's end", [][]byte{raw(first, "{\"T\":\"\xc3"), raw(last, "\"}")}, 1007},
 		{"10.4 a frame over 16 MiB", [][]byte{lengthOf(16<<20 + 1)}, 1009},
 		{"10.4 fragments over 16 MiB", [][]byte{raw(first, good), append([]byte{0x80}, lengthOf(16 << 20)[1:]...)}, 1009},
@@ -136,8 +156,12 @@ func TestViolationsOfRFC6455(t *testing.T) {
 					t.Errorf("presence %+v", p)
 				}
 				stored := 0
-				if c.name == "5.4 continues what is complete" {
+				switch c.name {
+				case "5.4 continues what is complete", "5.2 a wrong length after a good frame":
 					stored = 1
+				}
+				if events := h.sessions.Events("d1"); len(events) == 0 || events[0].Kind != devices.EventClose || events[0].Message == "" {
+					t.Errorf("the flight recorder says %+v, want why it ended first", events)
 				}
 				if got := h.sink.lines(); len(got) != stored {
 					t.Errorf("stored %v", got)

@@ -80,8 +80,8 @@ func (s *stream) failed(err error) error {
 			return io.EOF
 		}
 		s.SayWhy(closed.Code, "")
-	default: // the device broke WebSocket's rules; gorilla has told it, but for some lengths
-		s.SayWhy(wire.CloseTooLarge, "")
+	default: // the device broke WebSocket's rules
+		s.SayWhy(closeCodeOf(err), "")
 	}
 	return errors.New(causeOf(err))
 }
@@ -112,24 +112,16 @@ func (s *stream) SayWhy(code int, reason string) {
 	}
 }
 
-// below is the TCP connection, under TLS where there is TLS, as the hub's listener gave it.
-func (s *stream) below() net.Conn {
-	if secure, ok := s.ws.NetConn().(interface{ NetConn() net.Conn }); ok {
-		return secure.NetConn()
-	}
-	return s.ws.NetConn()
-}
-
 // owe tells the listener that the device has still to say who it is.
 func (s *stream) owe() {
-	if told, ok := s.below().(interface{ Owes() }); ok {
+	if told, ok := layerOf[interface{ Owes() }](s.ws.NetConn()); ok {
 		told.Owes()
 	}
 }
 
 // Proved tells the listener that CONNECT has said so.
 func (s *stream) Proved() {
-	if told, ok := s.below().(interface{ Proved() }); ok {
+	if told, ok := layerOf[interface{ Proved() }](s.ws.NetConn()); ok {
 		told.Proved()
 	}
 }

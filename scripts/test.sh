@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests: format, vet, Go with the race detector, the dashboard's units. Prints a line a package, everything about a
-# package that fails, and at the end what was left out and how to get it. Called by `make test`, which builds first.
+# All tests: format, vet, Go with the race detector, the wire's decoders fuzzed for seconds, the dashboard's units. Prints a
+# line a package, everything about a package that fails, and at the end what was left out and how to get it. Called by `make test`, which builds first.
 #
 # RUN=regexp runs only matching Go tests, PACKAGES=./x/... only some packages.
 set -euo pipefail
@@ -39,6 +39,8 @@ go_tests() {
 step gofmt scripts/check-format.sh
 step vet "$GO" vet ./...
 step go-test go_tests
+# What devices send, as bytes; make fuzz has all decoders, and for longer.
+[ -n "${RUN:-}${PACKAGES:-}" ] || step fuzz env PACKAGES=wire FUZZTIME=1s scripts/fuzz.sh
 fault="$(node_fault)"
 if [ -n "$fault" ]; then
     leave_out "the dashboard's own tests: $fault"
