@@ -103,7 +103,7 @@ func (h *hub) serve() {
 // server bounds what a client of either port may cost.
 func (h *hub) server(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, WriteTimeout: answerTimeout,
+		Handler: endChunked(handler), ReadHeaderTimeout: h.cfg.Devices.HandshakeTimeout, WriteTimeout: answerTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, ConnState: h.sockets.follow,
 		// What net/http logs are failed handshakes of scanners: for debugging only.
 		ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
