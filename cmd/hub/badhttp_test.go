@@ -124,11 +124,11 @@ func TestWhatIsHiddenInARequestIsNotServed(t *testing.T) {
 	device := h.newDevice("d")
 	head := "POST /api/v1/devices/d/telemetry HTTP/1.1\r\nHost: %H\r\nAuthorization: Bearer " + device + "\r\nContent-Type: application/json\r\n"
 	for name, request := range map[string]string{
-		"a length and chunks":     head + fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n", 5+len(hidden)) + "0\r\n\r\n" + hidden,
-		"chunks and a length":     head + fmt.Sprintf("Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n", 5+len(hidden)) + "0\r\n\r\n" + hidden,
-		"a body of a GET":         "GET /healthz HTTP/1.1\r\nHost: %H\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden,
-		"an upgrade refused":      "GET /connect HTTP/1.1\r\nHost: %H\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden,
-		"an upgrade, and more":    "GET /connect?token=" + device + " HTTP/1.1\r\nHost: %H\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + hidden,
+		"a length and chunks":  head + fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n", 5+len(hidden)) + "0\r\n\r\n" + hidden,
+		"chunks and a length":  head + fmt.Sprintf("Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n", 5+len(hidden)) + "0\r\n\r\n" + hidden,
+		"a body of a GET":      "GET /healthz HTTP/1.1\r\nHost: %H\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden,
+		"an upgrade refused":   "GET /connect HTTP/1.1\r\nHost: %H\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n" + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(hidden)) + hidden,
+		"an upgrade, and more": "GET /connect?token=" + device + " HTTP/1.1\r\nHost: %H\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + hidden,
 	} {
 		answers, err := h.raw(request)
 		if status := h.call(http.MethodGet, "/api/v1/devices/d", nil, nil); status != http.StatusOK {
