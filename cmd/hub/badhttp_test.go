@@ -133,7 +133,7 @@ func TestWhatIsHiddenInARequestIsNotServed(t *testing.T) {
 		answers, err := h.raw(request)
 		if status := h.call(http.MethodGet, "/api/v1/devices/d", nil, nil); status != http.StatusOK {
 			t.Errorf("%s: the hidden request was served: %d answers, %v", name, len(answers), err)
-			device = h.newDevice("d")
+			h.newDevice("d")
 		}
 	}
 	for name, c := range map[string]struct {
