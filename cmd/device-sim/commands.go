@@ -40,6 +40,7 @@ type answeredCommand struct {
 // frame takes whatever is neither an ack nor the answer to hello.
 func (d *device) frame(l link, in incoming) {
 	switch {
+	case d.mute:
 	case in.Method == "hub.ack":
 		d.ackFrame(in)
 	case in.Method == "hub.notice":

@@ -21,6 +21,8 @@ type device struct {
 	enrolment   *enrolment       // set before it lives, as are those above
 	certificate *tls.Certificate // in place of a token; likewise; nil: none
 	slow        bool             // reads slowly, as a fault
+	mute        bool             // says hello and then nothing, as a fault
+	isTwin      bool             // it has another device's identity
 
 	late func(wait time.Duration, readings uint64) // notes an ack's latency
 
@@ -182,7 +184,7 @@ func (d *device) measure(ts int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case !d.joined:
+	case !d.joined, d.mute:
 		return
 	case d.out.backlog() >= maxBacklog:
 		d.fleet.tally.skipped.Add(1)
@@ -198,6 +200,9 @@ func (d *device) measure(ts int64) {
 func (d *device) replay(ts int64, exact bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.mute {
+		return
+	}
 	d.out.measure(ts, exact)
 	d.wake()
 }

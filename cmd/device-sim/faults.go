@@ -17,16 +17,18 @@ const (
 	faultSlowReader = "slow-reader" // each tenth device reads 256 bytes in 50 ms
 	faultClock      = "clock"       // times a day ahead, or of the last century: to be quarantined
 	faultDisconnect = "disconnect"  // drops TCP without a goodbye
+	faultClone      = "clone"       // each tenth device has a twin with its identity: they displace each other
+	faultPongOnly   = "pong-only"   // each tenth device says hello, and then answers pings and nothing else
 )
 
 func faultNames() []string {
-	return []string{faultDuplicate, faultBadType, faultBadFrame, faultHalfOpen, faultSlowReader, faultClock, faultDisconnect}
+	return []string{faultDuplicate, faultBadType, faultBadFrame, faultHalfOpen, faultSlowReader, faultClock, faultDisconnect, faultClone, faultPongOnly}
 }
 
 const (
 	faultEvery    = 3 * time.Second      // each fault, on each device, on average
 	faultShortest = 5 * time.Millisecond // between two faults of the whole fleet, on average
-	slowEvery     = 10                   // each so many devices is slow
+	steadyEvery   = 10                   // each so many devices has a fault that is no event: slow, cloned, dead
 	recentKept    = 8                    // acknowledged readings a device can send again
 	clockAhead    = 24 * time.Hour
 	clockBehind   = 946_684_799_999 // the last ms of 1999: the hub takes none before 2000
@@ -37,7 +39,7 @@ const (
 
 // playFaults plays faults on random devices until ctx ends.
 func (f *fleet) playFaults(ctx context.Context) {
-	faults := slices.DeleteFunc(slices.Clone(f.options.Faults), func(name string) bool { return name == faultSlowReader })
+	faults := slices.DeleteFunc(slices.Clone(f.options.Faults), steadyFault)
 	if len(faults) == 0 {
 		return
 	}
@@ -50,6 +52,25 @@ func (f *fleet) playFaults(ctx context.Context) {
 			f.tally.inject(name)
 		}
 	}
+}
+
+// steadyFault reports whether a fault lasts for the whole run of its devices.
+func steadyFault(name string) bool {
+	return name == faultSlowReader || name == faultClone || name == faultPongOnly
+}
+
+// has reports whether the device has a fault that lasts.
+func (d *device) has(fault string) bool {
+	return d.index%steadyEvery == 0 && slices.Contains(d.fleet.options.Faults, fault)
+}
+
+// twin makes another device with d's identity, a boot of its own and nothing to say: a clone.
+func (d *device) twin() *device {
+	t := newDevice(d.fleet, d.index, d.id, d.out.source)
+	t.token, t.certificate, t.isTwin, t.mute = d.token, d.certificate, true, true
+	t.joined = true // it is no device of the fleet's: its connections are reconnections
+	d.fleet.tally.inject(faultClone)
+	return t
 }
 
 // play plays a fault, and says whether there was an opportunity.

@@ -47,7 +47,7 @@ type fleet struct {
 func (f *fleet) build(files []*readings.File) {
 	add := func(id string, source readings.Source) *device {
 		d := newDevice(f, len(f.devices), id, source)
-		d.slow = slices.Contains(f.options.Faults, faultSlowReader) && d.index%slowEvery == 0
+		d.slow, d.mute = d.has(faultSlowReader), d.has(faultPongOnly)
 		d.keep = slices.Contains(f.options.Faults, faultDuplicate)
 		f.devices = append(f.devices, d)
 		return d
@@ -165,6 +165,13 @@ func (f *fleet) start(ctx context.Context) {
 				return
 			}
 			f.running.Go(func() { d.live(ctx) })
+			if d.has(faultClone) {
+				twin := d.twin()
+				f.running.Go(func() { twin.live(ctx) })
+			}
+			if d.mute {
+				f.tally.inject(faultPongOnly)
+			}
 		}
 	})
 }

@@ -77,8 +77,13 @@ func (d *dialer) dial(ctx context.Context, address string, plain bool, dev *devi
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	if host, _, err := net.SplitHostPort(address); d.many && err == nil && isLoopback4(host) {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+dev.index/portsPerAddress))}
+	if host, _, err := net.SplitHostPort(address); err == nil && isLoopback4(host) {
+		switch {
+		case dev.isTwin: // by MQTT nothing but its address tells it apart
+			dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 1, 1)}
+		case d.many:
+			dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+dev.index/portsPerAddress))}
+		}
 	}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -319,3 +319,23 @@ func TestADeviceThatIsRefusedTwiceIsCounted(t *testing.T) {
 		t.Errorf("postponed %+v, want 3 refused, 2 of them again", p)
 	}
 }
+
+// A device with a twin and one that answers pings only do not count as others: no more devices, and no readings.
+func TestFaultsThatLast(t *testing.T) {
+	h := newFakeHub(t)
+	s, err := testRun(t, h.args("--devices", "11", "--rate", "10", "--duration", "1s", "--verify", "--connect-rate", "0", "--faults", "clone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantJudged(t, s, 0, 0)
+	if s.Devices != 11 || s.Connected != 11 || s.Reconnects < 2 { // of the two twins, at least
+		t.Errorf("%+v", s)
+	}
+	h = newFakeHub(t)
+	if s, err = testRun(t, h.args("--devices", "1", "--rate", "10", "--duration", "500ms", "--verify", "--faults", "pong-only")); err != nil {
+		t.Fatal(err)
+	}
+	if s.Connected != 1 || s.Sent != 0 {
+		t.Errorf("%+v, want one that sends nothing", s)
+	}
+}
