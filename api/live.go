@@ -47,6 +47,7 @@ const (
 // LivePresence is the event that a device came or went, or that something else about its connection changed.
 type LivePresence struct {
 	Device    string    `json:"device"`
+	What      string    `json:"what" enum:"connected,disconnected,frozen,unfrozen,unresponsive,responsive"`
 	Online    bool      `json:"online"`
 	Transport string    `json:"transport,omitempty"`
 	Time      time.Time `json:"time"`
@@ -283,7 +284,7 @@ func missedBy[T any](f Feed[T]) uint64 {
 }
 
 func presenceEvent(p devices.PresenceChange) LivePresence {
-	return LivePresence{Device: p.Device, Online: p.Online, Transport: p.Transport, Time: p.At, Cause: p.Cause, Version: p.Version, Frozen: p.Frozen, Unresponsive: unresponsiveSince(p.Presence)}
+	return LivePresence{Device: p.Device, What: p.What, Online: p.Online, Transport: p.Transport, Time: p.At, Cause: p.Cause, Version: p.Version, Frozen: p.Frozen, Unresponsive: unresponsiveSince(p.Presence)}
 }
 
 // writeLive writes what the queue holds, as much as there is with one flush, until the client takes no more.

@@ -141,7 +141,7 @@ func TestStreamFilters(t *testing.T) {
 		<-hub.changes.opened
 		<-hub.commands.opened
 		at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-		hub.changes.c <- devices.PresenceChange{Device: "d2", Version: 7, At: at, Presence: devices.Presence{Cause: "no <pong>\n", Transport: "wss"}}
+		hub.changes.c <- devices.PresenceChange{Device: "d2", Version: 7, What: "disconnected", At: at, Presence: devices.Presence{Cause: "no <pong>\n", Transport: "wss"}}
 		hub.changes.c <- devices.PresenceChange{Device: "d3", Version: 8}
 		hub.commands.c <- commands.Command{ID: "C1", Device: "d1", State: "done"}
 		hub.commands.c <- commands.Command{ID: "C3", Device: "d3"}
@@ -156,7 +156,7 @@ func TestStreamFilters(t *testing.T) {
 		if err := json.Unmarshal([]byte(data), &p); !ok || err != nil || strings.Contains(data, "\n") {
 			t.Fatalf("%q: %v", frames[0], err)
 		}
-		if want := (api.LivePresence{Device: "d2", Transport: "wss", Time: at, Cause: "no <pong>\n", Version: 7}); p != want {
+		if want := (api.LivePresence{Device: "d2", What: "disconnected", Transport: "wss", Time: at, Cause: "no <pong>\n", Version: 7}); p != want {
 			t.Errorf("presence %+v", p)
 		}
 		select {

@@ -246,9 +246,6 @@ func (s *Session) NoteBoot(boot string) {
 			found = s.sessions.judge(s.Device, time.Now())
 		}
 	}
-	if found != nil && s.sessions.life.Clones.Policy == ClonesFreeze {
-		s.sessions.change(s.Device, s.presence())
-	}
 	s.sessions.mu.Unlock()
 	if found != nil {
 		s.sessions.tellClones(s, found)
@@ -298,7 +295,7 @@ func (s *Sessions) unfreeze(device string) bool {
 	}
 	delete(s.frozen, device)
 	delete(s.contests, device)
-	s.change(device, s.present(device))
+	s.change(device, ChangeUnfrozen, s.present(device))
 	return true
 }
 

@@ -222,14 +222,16 @@ func TestAFrozenDeviceIsRefusedUntilItsTimeIsOver(t *testing.T) {
 			t.Errorf("counted %+v", got)
 		}
 		h.dial("d1").hello(`{"boot":"two"}`)
-		last := devices.PresenceChange{}
+		last, whats := devices.PresenceChange{}, []string(nil)
 		for len(changes.C()) > 0 {
 			c := <-changes.C()
 			if c.Version <= last.Version {
 				t.Errorf("change %d after %d", c.Version, last.Version)
 			}
 			last = c
+			whats = append(whats, c.What)
 		}
+		wantLines(t, whats, "connected", "unfrozen", "connected")
 		if !last.Online || last.Frozen != nil {
 			t.Errorf("the last change %+v", last)
 		}

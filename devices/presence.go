@@ -76,7 +76,7 @@ func (s *Session) presence() Presence {
 
 // change numbers a change of what is known of the device's connection, tells the feeds and marks the device for the next
 // write. It needs mu.
-func (s *Sessions) change(device string, p Presence) {
+func (s *Sessions) change(device, what string, p Presence) {
 	s.version++
 	p.Version = s.version
 	if n, ok := s.byDevice[device]; ok {
@@ -87,7 +87,7 @@ func (s *Sessions) change(device string, p Presence) {
 		s.last[device] = last
 	}
 	s.dirty[device] = true
-	s.feeds.Publish(PresenceChange{Device: device, Version: p.Version, At: time.Now(), Presence: p})
+	s.feeds.Publish(PresenceChange{Device: device, What: what, Version: p.Version, At: time.Now(), Presence: p})
 }
 
 // Presence is written in shards, some seconds of changes at a time: a durable write per connection would make a herd

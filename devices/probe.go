@@ -138,7 +138,7 @@ func (s *Sessions) answeredProbe(n *Session) {
 	s.dropProbe(n, ProbeAnswered)
 	s.troubles.ProbesAnswered++
 	if !since.IsZero() {
-		s.change(n.Device, n.presence())
+		s.change(n.Device, ChangeResponsive, n.presence())
 	}
 	s.mu.Unlock()
 	if !since.IsZero() {
@@ -181,7 +181,7 @@ func (s *Sessions) judgeProbes(now time.Time) {
 		if p.since.IsZero() {
 			p.since = time.UnixMilli(n.heard.Load())
 			s.troubles.ProbesUnanswered++
-			s.change(device, n.presence())
+			s.change(device, ChangeUnresponsive, n.presence())
 			dead = append(dead, n)
 		}
 		p.tell(ProbeUnresponsive, now)

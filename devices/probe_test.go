@@ -72,9 +72,9 @@ func TestPongsButDead(t *testing.T) {
 				var told []string
 				for len(changes.C()) > 0 {
 					c := <-changes.C()
-					told = append(told, fmt.Sprint(c.Online, c.Unresponsive != 0))
+					told = append(told, fmt.Sprint(c.What, c.Online, c.Unresponsive != 0))
 				}
-				wantLines(t, told, "true false", "true true", "true false")
+				wantLines(t, told, "connectedtrue false", "unresponsivetrue true", "responsivetrue false")
 				var events []string
 				for _, e := range h.sessions.Events("d1") {
 					if e.Kind == devices.EventProbe {

@@ -127,7 +127,7 @@ func (s *Sessions) attach(a Attachment, yields bool) (_ *Session, attached bool)
 	s.noteChange(n)
 	s.byDevice[a.Device] = n
 	clones := s.contend(old, n)
-	s.change(a.Device, n.presence())
+	s.change(a.Device, ChangeConnected, n.presence())
 	s.mu.Unlock()
 
 	s.Note(a.Device, Event{Kind: EventConnect, Reason: a.Transport, Remote: a.Remote})
@@ -169,7 +169,11 @@ func (s *Sessions) detach(n *Session, cause string) {
 	p := n.presence()
 	p.Online, p.DisconnectedAt, p.Cause = false, time.Now(), cause
 	s.last[n.Device] = p
-	s.change(n.Device, p)
+	if p.Frozen != nil {
+		s.change(n.Device, ChangeFrozen, p)
+	} else {
+		s.change(n.Device, ChangeDisconnected, p)
+	}
 	s.mu.Unlock()
 
 	s.Note(n.Device, Event{Kind: EventClose, Message: cause, Remote: n.Remote})

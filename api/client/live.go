@@ -55,6 +55,7 @@ type LiveTelemetry struct {
 // LivePresence is a device that came or went, or about whose connection something else changed.
 type LivePresence struct {
 	Device    string    `json:"device"`
+	What      string    `json:"what"` // connected, disconnected, frozen, unfrozen, unresponsive, responsive
 	Online    bool      `json:"online"`
 	Transport string    `json:"transport,omitempty"`
 	Time      time.Time `json:"time,omitzero"`

@@ -86,11 +86,14 @@ func (c *watchCommand) show(a *app, e client.Event) error {
 	case e.Presence != nil:
 		p := e.Presence
 		text := "connected by " + p.Transport
-		if p.Frozen != nil {
+		switch {
+		case p.What == "frozen":
 			text = "frozen: " + frozenText(p.Frozen)
-		} else if p.Online && !p.Unresponsive.IsZero() {
+		case p.What == "unresponsive":
 			text = "unresponsive since " + moment(p.Unresponsive)
-		} else if !p.Online {
+		case p.What == "unfrozen", p.What == "responsive":
+			text = p.What
+		case !p.Online:
 			text = "disconnected: " + p.Cause
 		}
 		return a.printf("%s  %-16s  %s\n", moment(p.Time), clean(p.Device), clean(text))

@@ -4,7 +4,7 @@ import { Batch } from './batch';
 import { serverNow } from './clock.svelte';
 import { fieldOrder } from './fields';
 import { Feed } from './feed.svelte';
-import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, byName, mergeReadings } from './fleet.svelte';
+import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, byName, mergeReadings, withPresence } from './fleet.svelte';
 import { firstRange, isAbort, isNotFound, loadSeries } from './history';
 import type { Range } from './history';
 import { newerCommand } from './model';
@@ -31,7 +31,6 @@ export class DeviceView {
   readonly feed = new Feed();
 
   #latest: Record<string, Latest> = {};
-  #presenceHeardAt = 0; // by performance.now()
   #heardAt = 0; // its last telemetry, in the hub's time
   #pending: Reading[] = []; // heard while history was on its way
   #loadingSeries = false;
@@ -107,7 +106,6 @@ export class DeviceView {
   async #loadAll(): Promise<void> {
     this.#abort.abort();
     const abort = (this.#abort = new AbortController());
-    const askedAt = performance.now();
     void this.#loadSeries(this.series.length === 0);
     void this.#loadState();
     try {
@@ -117,13 +115,7 @@ export class DeviceView {
         api.commands(this.id, SHOWN_COMMANDS, abort.signal),
       ]);
       if (abort.signal.aborted) return;
-      const heard = this.device;
-      if (heard !== undefined && this.#presenceHeardAt >= askedAt) {
-        const { online, transport, connected_at, disconnected_at, cause } = heard;
-        this.device = { ...device, online, transport, connected_at, disconnected_at, cause };
-      } else {
-        this.device = device;
-      }
+      this.device = this.device === undefined ? device : withPresence(device, this.device);
       for (const [field, value] of Object.entries(latest.values ?? {})) {
         const known = this.#latest[field];
         if (known === undefined || known.ts <= value.ts) this.#latest[field] = { value: value.value, ts: value.ts };
@@ -180,10 +172,8 @@ export class DeviceView {
 
   #presence(event: PresenceEvent): void {
     if (event.device !== this.id || this.device === undefined) return;
-    this.#presenceHeardAt = performance.now();
     const device = { ...this.device };
-    applyPresence(device, event);
-    this.device = device;
+    if (applyPresence(device, event)) this.device = device;
   }
 
   #flush(): void {

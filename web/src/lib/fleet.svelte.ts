@@ -34,7 +34,7 @@ export class Fleet {
   #devices = new Map<string, Device>();
   #dirty = new Set<string>();
   #presenceDirty = false;
-  #presence = new Map<string, { version: number; heardAt: number }>();
+  #presence = new Map<string, PresenceEvent>(); // the newest of each device, also of those that the list does not have yet
   #unknown = new Set<string>();
   #meter = new RateMeter();
   #redraw = new Batch(() => this.#flush());
@@ -48,7 +48,6 @@ export class Fleet {
       opened: () => {
         clearTimeout(this.#fallback);
         this.#meter.start(Date.now());
-        this.#presence.clear(); // a hub that was restarted numbers its changes anew
         this.#resync.request();
       },
       telemetry: (event) => this.#telemetry(event),
@@ -95,14 +94,13 @@ export class Fleet {
   async #load(): Promise<void> {
     this.#abort?.abort();
     const abort = (this.#abort = new AbortController());
-    const startedAt = performance.now();
     const seen = new Set<string>();
     try {
       await api.devices((page) => {
         if (abort.signal.aborted) return;
         for (const device of page) {
           seen.add(device.id);
-          this.#merge(device, startedAt);
+          this.#merge(device);
         }
         this.#reindex(); // the first page shows at once
       }, abort.signal);
@@ -118,20 +116,17 @@ export class Fleet {
   }
 
   /** What was heard live since the request began is newer than its answer. */
-  #merge(fresh: Device, askedAt: number): void {
+  #merge(fresh: Device): void {
     const known = this.#devices.get(fresh.id);
     if (known !== undefined) {
       const latest = { ...fresh.latest };
       for (const [field, value] of Object.entries(known.latest ?? {})) {
         if (latest[field] === undefined || latest[field].ts < value.ts) latest[field] = value;
       }
-      fresh = { ...fresh, latest };
-      const heard = this.#presence.get(fresh.id);
-      if (heard !== undefined && heard.heardAt >= askedAt) {
-        const { online, transport, connected_at, disconnected_at, cause } = known;
-        fresh = { ...fresh, online, transport, connected_at, disconnected_at, cause };
-      }
+      fresh = withPresence({ ...fresh, latest }, known);
     }
+    const heard = this.#presence.get(fresh.id);
+    if (heard !== undefined) applyPresence(fresh, heard);
     this.#devices.set(fresh.id, fresh);
   }
 
@@ -150,16 +145,15 @@ export class Fleet {
   }
 
   #presenceChanged(event: PresenceEvent): void {
-    const version = event.version ?? 0;
     const before = this.#presence.get(event.device);
-    if (before !== undefined && version < before.version) return;
-    this.#presence.set(event.device, { version, heardAt: performance.now() });
+    if (before !== undefined && (event.version ?? 0) < (before.version ?? 0)) return;
+    this.#presence.set(event.device, event);
     const device = this.#devices.get(event.device);
     if (device === undefined) {
       this.#meet(event.device);
       return;
     }
-    applyPresence(device, event);
+    if (!applyPresence(device, event)) return;
     this.#presenceDirty = true;
     this.#touch(event.device);
   }
@@ -205,10 +199,9 @@ export class Fleet {
       this.#resync.request();
       return;
     }
-    const askedAt = performance.now();
     api.device(id, this.#abort?.signal).then(
       (device) => {
-        this.#merge(device, askedAt);
+        this.#merge(device);
         this.#reindex();
         this.#unknown.delete(id);
       },
@@ -228,17 +221,36 @@ export function mergeReadings(latest: NonNullable<Device['latest']>, readings: r
   }
 }
 
-export function applyPresence(device: Device, event: PresenceEvent): void {
-  const time = event.time ?? new Date(serverNow()).toISOString();
+/**
+ * Applies a change unless the device knows of a newer one: the list, one device and the live stream come in any order.
+ * Says whether it did.
+ */
+export function applyPresence(device: Device, event: PresenceEvent): boolean {
+  if ((event.version ?? 0) < (device.version ?? 0)) return false;
+  const same = event.version !== undefined && event.version === device.version; // the list knew it
+  device.version = event.version ?? device.version;
   device.online = event.online;
+  device.frozen = event.frozen;
+  device.unresponsive_since = event.unresponsive_since;
+  const what = event.what ?? (event.online ? 'connected' : 'disconnected');
+  if (same || what === 'unfrozen' || what === 'unresponsive') return true;
+  const time = event.time ?? new Date(serverNow()).toISOString();
   device.last_seen = time;
-  if (event.online) {
+  if (what === 'connected') {
     device.connected_at = time;
     if (event.transport) device.transport = event.transport;
-  } else {
+  } else if (!event.online) {
     device.disconnected_at = time;
     device.cause = event.cause;
   }
+  return true;
+}
+
+/** What was just read, with the presence of what is known where that is newer. */
+export function withPresence(fresh: Device, known: Device): Device {
+  if ((fresh.version ?? 0) >= (known.version ?? 0)) return fresh;
+  const { online, transport, connected_at, disconnected_at, cause, version, frozen, unresponsive_since } = known;
+  return { ...fresh, online, transport, connected_at, disconnected_at, cause, version, frozen, unresponsive_since };
 }
 
 /** Whether a device answers a search: each word of it in the id, type, tags, transport or attributes. */

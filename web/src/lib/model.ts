@@ -23,6 +23,10 @@ export interface Device {
   last_seen?: string;
   disconnected_at?: string;
   cause?: string;
+  version?: number; // of its last presence change; the live stream's compare with it
+  frozen?: Freeze;
+  unresponsive_since?: string;
+  silence?: { survived_s?: number; lost_s?: number; losses?: number };
   firmware?: string;
   model?: string;
   methods?: string[];
@@ -161,13 +165,24 @@ export interface TelemetryEvent {
   readings: Reading[];
 }
 
+/** Several devices used one identity and displaced each other: nobody is let in by it. */
+export interface Freeze {
+  since: string;
+  until?: string; // absent: until an operator ends it
+  count: number;
+  sides: { remote: string; boot?: string; transport: string }[] | null;
+}
+
 export interface PresenceEvent {
   device: string;
+  what?: string; // connected, disconnected, frozen, unfrozen, unresponsive, responsive
   online: boolean;
   transport?: string;
   time?: string;
   cause?: string;
   version?: number;
+  frozen?: Freeze;
+  unresponsive_since?: string;
 }
 
 const finalStates: ReadonlySet<string> = new Set(['done', 'failed', 'rejected', 'expired', 'cancelled', 'unknown']);
