@@ -151,13 +151,19 @@ func (c *contest) alternates(i int, key func(Side) string) bool {
 	return slices.ContainsFunc(c.sides[:i-1], is(to)) || slices.ContainsFunc(c.sides[i+1:], is(from))
 }
 
-// shown returns the sides that differ, the newest first.
+// shown returns the sides that differ, the newest first. One whose boot is not known yet, as it was displaced at once, is
+// shown by an older connection from its address.
 func (c *contest) shown() (sides []Side) {
-	for i := len(c.sides) - 1; i >= 0 && len(sides) < keptFreeze; i-- {
+	for i := len(c.sides) - 1; i >= 0; i-- {
 		s := c.sides[i]
-		same := func(o Side) bool { return hostOf(o.Remote) == hostOf(s.Remote) && o.Boot == s.Boot }
-		if !slices.ContainsFunc(sides, same) {
+		same := func(o Side) bool {
+			return hostOf(o.Remote) == hostOf(s.Remote) && (o.Boot == s.Boot || o.Boot == "" || s.Boot == "")
+		}
+		switch k := slices.IndexFunc(sides, same); {
+		case k < 0 && len(sides) < keptFreeze:
 			sides = append(sides, s)
+		case k >= 0 && sides[k].Boot == "":
+			sides[k] = s
 		}
 	}
 	return sides

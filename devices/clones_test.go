@@ -91,6 +91,18 @@ func TestWhoIsAClone(t *testing.T) {
 	}
 }
 
+// Each side is shown once, with its boot where one of its connections named it.
+func TestSidesAreShownOnce(t *testing.T) {
+	s := sessionsWith(freezing())
+	for _, c := range [][2]string{{"A:1", ""}, {"B:1", "two"}, {"A:2", "one"}, {"B:2", "two"}, {"A:3", ""}} {
+		comes(s, c[0], c[1], "wss")
+	}
+	f := s.Frozen("d1")
+	if f == nil || len(f.Sides) != 2 || f.Sides[0].Boot != "one" || f.Sides[1].Boot != "two" {
+		t.Errorf("frozen %+v", f)
+	}
+}
+
 // What is too slow is no clone: three displacements in each minute.
 func TestSlowTakeoversAreNoClones(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

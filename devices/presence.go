@@ -144,7 +144,7 @@ func (s *Sessions) Restore(ctx context.Context, kv jetstream.KeyValue) error {
 		}
 	}
 	for _, device := range lapsed {
-		s.change(device, s.last[device])
+		s.change(device, ChangeDisconnected, s.last[device])
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ type Change struct {
 	DurationMs  int64     `json:"duration_ms,omitempty"` // of the connection that ended
 	Frozen      bool      `json:"frozen,omitempty"`      // as several devices use its identity
 
+	// It shows signs of life, and its program says nothing.
+	Unresponsive bool `json:"unresponsive,omitempty"`
+
 	at time.Time // of the change itself
 }
 
@@ -28,7 +31,7 @@ type Change struct {
 func changeOf(device string, at time.Time, p devices.Presence) Change {
 	c := Change{
 		Device: device, Online: p.Online, Version: p.Version, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt.UTC(),
-		Frozen: p.Frozen != nil, at: at,
+		Frozen: p.Frozen != nil, Unresponsive: p.Unresponsive != 0, at: at,
 	}
 	if p.Session > 0 {
 		c.Session = strconv.FormatUint(p.Session, 10)
