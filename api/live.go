@@ -297,6 +297,7 @@ func (s *Server) writeLive(ctx context.Context, w http.ResponseWriter, r *http.R
 		if err == nil {
 			err = control.Flush()
 		}
+		_ = control.SetWriteDeadline(time.Time{}) // HTTP/2 resets a stream whose deadline passes while there is nothing to write
 		out.Reset()
 		return err == nil
 	}

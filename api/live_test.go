@@ -27,8 +27,16 @@ type slowClient struct {
 	header http.Header
 	take   chan struct{} // an element lets one write through; closed: all
 
-	mu  sync.Mutex
-	got strings.Builder
+	mu       sync.Mutex
+	got      strings.Builder
+	deadline time.Time // of the write that is under way; zero: none
+}
+
+func (c *slowClient) SetWriteDeadline(at time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = at
+	return nil
 }
 
 func newSlowClient() *slowClient {
@@ -163,6 +171,27 @@ func TestStreamFilters(t *testing.T) {
 		case <-hub.telemetry.opened:
 			t.Error("a feed was opened that nobody asked for")
 		default:
+		}
+		hangUp()
+		<-ended
+	})
+}
+
+// HTTP/2 would reset a stream that is silent for longer than one write may take.
+func TestASilentStreamHasNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newFakeHub()
+		s := newAPI(t, hub, api.Config{}, io.Discard)
+		c := newSlowClient()
+		ended, hangUp := stream(t, s, hub, "?kind=presence", c)
+		synctest.Wait()
+		if until := time.Until(c.deadline); until <= 0 || until > 10*time.Second {
+			t.Errorf("a write that the client does not take has a deadline in %v", until)
+		}
+		close(c.take)
+		synctest.Wait()
+		if !c.deadline.IsZero() {
+			t.Errorf("a stream with nothing to write has a deadline, %v", c.deadline)
 		}
 		hangUp()
 		<-ended
