@@ -154,8 +154,7 @@ func (c *contest) alternates(i int, key func(Side) string) bool {
 // shown returns the sides that differ, the newest first. One whose boot is not known yet, as it was displaced at once, is
 // shown by an older connection from its address.
 func (c *contest) shown() (sides []Side) {
-	for i := len(c.sides) - 1; i >= 0; i-- {
-		s := c.sides[i]
+	for _, s := range slices.Backward(c.sides) {
 		same := func(o Side) bool {
 			return hostOf(o.Remote) == hostOf(s.Remote) && (o.Boot == s.Boot || o.Boot == "" || s.Boot == "")
 		}
