@@ -103,7 +103,7 @@ func (s *Server) authenticateDevice(r *http.Request, id string) (string, error) 
 		return "", err
 	}
 	if p.Renewal {
-		return "", deviceUnauthorized(wire.ReasonCredentials, "the device's token has expired; POST /api/v1/devices/{id}/credentials gives a new one for it")
+		return "", deviceUnauthorized(wire.ReasonCredentials, "the device's token or certificate has expired; POST /api/v1/devices/{id}/credentials gives a new one for it")
 	}
 	s.deps.Proofs.Used(id, p)
 	return id, nil
