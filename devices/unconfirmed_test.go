@@ -156,6 +156,7 @@ func TestARequestWithAnEnrolmentKey(t *testing.T) {
 		{"another device", "/connect/new", "wrong_device", basic("d9", "enr_good"), 403},
 		{"no such key", "/connect/new", "bad_credentials", bearer("enr_bad"), 401},
 		{"no such key, of a device that exists", "/connect/d1", "bad_credentials", bearer("enr_bad"), 401},
+		{"no such key, unknown subprotocol", "/connect/new", "bad_credentials", http.Header{"Authorization": {"Bearer enr_bad"}, "Sec-Websocket-Protocol": {"other"}}, 401},
 		{"no id", "/connect/a%20b", "", bearer("enr_good"), 500},
 		{"the hub's fault", "/connect/later", "unavailable", bearer("enr_good"), 503},
 		{"unknown subprotocol", "/connect/new", "subprotocol", http.Header{"Authorization": {"Bearer enr_good"}, "Sec-Websocket-Protocol": {"other"}}, 400},

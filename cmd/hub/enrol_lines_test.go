@@ -275,4 +275,24 @@ func TestEnrolWithACertificate(t *testing.T) {
 	if again := enrol(t.Context(), client, h.url, key.Secret, map[string]any{"id": "node-1"}); again.Reason != "already_enrolled" {
 		t.Errorf("the certificate was used, and the key gives %+v", again)
 	}
+
+	// On the connection by which it enrols, once it has confirmed its token.
+	second, _, status, reason := h.dialWithKey("node-2", key.Secret)
+	if second == nil {
+		t.Fatalf("by the key: %d %s", status, reason)
+	}
+	defer second.Close()
+	ask, err := json.Marshal(map[string]any{"id": 2, "method": "credentials", "params": map[string]string{"csr": csr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, second, string(ask))
+	if early := receive(t, second); early.Error == nil || early.Error.Data.Reason != "not_confirmed" {
+		t.Errorf("before it has confirmed its token it got %+v", early)
+	}
+	send(t, second, `{"id":"hub:enrol","result":{}}`)
+	send(t, second, string(ask))
+	if _, answer, err := second.ReadMessage(); err != nil || !strings.Contains(string(answer), "BEGIN CERTIFICATE") {
+		t.Errorf("its request for a certificate is answered by %s, %v", answer, err)
+	}
 }
