@@ -135,6 +135,9 @@ func TestRotationOnTheOpenSocket(t *testing.T) {
 			t.Fatalf("rotated %+v", r)
 		}
 		h.wantTokens("d1", "valid", "confirmed")
+		if all, _ := h.rotation.List("d1"); all[0].InUse || all[0].LastUsed.IsZero() || !all[1].InUse {
+			t.Errorf("uses %+v", all)
+		}
 		h.wantGood(old, nil) // not used yet
 		for _, line := range h.answers.lines() {
 			if strings.HasPrefix(line, "answered") {

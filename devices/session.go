@@ -175,6 +175,9 @@ func (s *Session) Proved() Proof {
 func (s *Session) prove(p Proof) {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
+	if s.proof.ID != p.ID {
+		s.sessions.noteUse(s.Device, use{s.proof.ID, s.Seen()})
+	}
 	s.proof = p
 	s.sessions.dirty[s.Device] = true
 }
