@@ -177,7 +177,11 @@ func TestSlowClientsEndByTheirDeadlinesAndHarmNobody(t *testing.T) {
 	}
 	until(t, "all sockets to be given back", func() bool { return h.metric("hub_sockets") <= sockets && h.metric("hub_sockets_owing") == 0 })
 	until(t, "all goroutines to be given back", func() bool { return h.metric("go_goroutines") <= goroutines+10 })
-	if grown := h.metric("process_resident_memory_bytes") - memory; grown > 64<<20 {
+	most := 64.0 * (1 << 20)
+	if raceEnabled {
+		most *= 4 // the detector keeps a shadow of all memory
+	}
+	if grown := h.metric("process_resident_memory_bytes") - memory; grown > most {
 		t.Errorf("%d slow clients cost %.0f MB", each*len(clients), grown/(1<<20))
 	}
 }
