@@ -2,6 +2,7 @@ package devices_test
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,10 +120,18 @@ func TestADeviceWithoutPowerTeachesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t)
 		for range 10 {
-			d := h.dial("d1")
+			d := h.link("d1")
+			var off atomic.Bool
+			d.ws.SetPingHandler(func(data string) error {
+				if off.Load() {
+					return nil
+				}
+				return d.ws.WriteControl(10, []byte(data), time.Now().Add(time.Second))
+			})
+			go d.read()
 			d.hello(`{}`)
 			time.Sleep(20 * time.Minute)
-			d.ws.SetPingHandler(func(string) error { return nil })
+			off.Store(true)
 			d.wantClose(4002)
 			time.Sleep(3 * time.Second)
 			if got := h.silence(); got.Losses >= 3 || got.Survived < 35 { // two in a row are possible, as pings have jitter
