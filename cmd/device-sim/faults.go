@@ -67,7 +67,8 @@ func (d *device) has(fault string) bool {
 // twin makes another device with d's identity, a boot of its own and nothing to say: a clone.
 func (d *device) twin() *device {
 	t := newDevice(d.fleet, d.index, d.id, d.out.source)
-	t.token, t.certificate, t.isTwin, t.mute = d.token, d.certificate, true, true
+	t.credentials.set(d.credentials.current())
+	t.certificate, t.isTwin, t.mute = d.certificate, true, true
 	t.joined = true // it is no device of the fleet's: its connections are reconnections
 	d.fleet.tally.inject(faultClone)
 	return t
