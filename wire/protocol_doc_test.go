@@ -180,9 +180,10 @@ func TestProtocolPageFramesOfTheHub(t *testing.T) {
 			}{})
 		case frame.Method == "hub.notice":
 			strictly(frame.Params, &struct {
-				Code, Message string
-				Seq, From, To uint64
-				RetryAfter    int64 `json:"retry_after_ms"`
+				Code, Message, Of string
+				Seq, From, To     uint64
+				Limit, Value      uint64
+				RetryAfter        int64 `json:"retry_after_ms"`
 			}{})
 		case frame.Method == "hub.cancel":
 			var asked struct{ ID string }
