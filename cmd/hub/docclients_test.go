@@ -107,6 +107,7 @@ func TestTheDevicesOfTheDocs(t *testing.T) {
 			before := h.latest(c.device)
 			until(t, c.device+" to send more", func() bool { return h.latest(c.device) > before+10 })
 			h.wantPong(c)
+			h.wantRotated(c) // the next connection is made with the new token
 		}
 	}
 	for _, c := range running {
@@ -130,6 +131,15 @@ func (h *hubProcess) wantPong(c *clientProgram) {
 	var probed struct{ Outcome string }
 	if status := h.call(http.MethodPost, "/api/v1/devices/"+c.device+"/probe", map[string]any{}, &probed); status != http.StatusOK || probed.Outcome != "answered" {
 		h.t.Errorf("probe of %s: status %d, %+v", c.device, status, probed)
+	}
+}
+
+// wantRotated offers a new token to a documented device, which stores it.
+func (h *hubProcess) wantRotated(c *clientProgram) {
+	h.t.Helper()
+	var rotated struct{ Outcome string }
+	if status := h.call(http.MethodPost, "/api/v1/devices/"+c.device+"/credentials/rotate", map[string]any{}, &rotated); status != http.StatusOK || rotated.Outcome != "confirmed" {
+		h.t.Errorf("a new token for %s: status %d, %+v\n%s", c.device, status, rotated, c.words)
 	}
 }
 
