@@ -172,7 +172,8 @@ func (h *hub) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.registry, err = devices.OpenRegistry(ctx, kv, devices.TokenConfig(h.cfg.Devices.Tokens)); err != nil {
+	t := h.cfg.Devices.Tokens
+	if h.registry, err = devices.OpenRegistry(ctx, kv, devices.TokenConfig{Lifetime: t.Lifetime, Grace: t.Grace, Overlap: t.Overlap}); err != nil {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
