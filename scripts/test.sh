@@ -32,7 +32,7 @@ fi
 
 go_tests() {
     # Two packages at a time: the tests start real servers, and timings on a small machine stay honest.
-    "$GO" test "${race[@]}" -v -p 2 -timeout 15m ${RUN:+-run "$RUN"} ${PACKAGES:-./...} 2>&1 |
+    "$GO" test "${race[@]}" -v -p 2 -timeout 20m ${RUN:+-run "$RUN"} ${PACKAGES:-./...} 2>&1 |
         awk -v left_out="$left_out" -f scripts/test-summary.awk
 }
 

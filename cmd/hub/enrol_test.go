@@ -172,7 +172,7 @@ func TestEnrolSurvivesKill(t *testing.T) {
 	const many, limit = 100, 60
 	h := startHub(t, t.TempDir())
 	key := h.newKey(map[string]any{"name": "batch", "limit": limit})
-	client := h.httpClient()
+	client, url := h.httpClient(), h.url // the same after each kill
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var given atomic.Int64
@@ -183,7 +183,7 @@ func TestEnrolSurvivesKill(t *testing.T) {
 		wait.Go(func() {
 			device := fmt.Sprintf("d%03d", i)
 			for ctx.Err() == nil {
-				e := enrol(ctx, client, h.url, key.Secret, map[string]any{"id": device})
+				e := enrol(ctx, client, url, key.Secret, map[string]any{"id": device})
 				switch {
 				case e.Status == http.StatusCreated:
 					mu.Lock()

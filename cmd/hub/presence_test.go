@@ -106,6 +106,16 @@ func TestPresenceIsToldByWebhookAndAsReadings(t *testing.T) {
 	h.dial("d2", d2)
 	until(t, "d2 is told to be online", told("d2", true, ""))
 	online, _ := receiver.last("d2")
+	var history struct {
+		Readings []struct{ Values map[string]any }
+	}
+	readings := func(n int) func() bool {
+		return func() bool {
+			h.call(http.MethodGet, "/api/v1/devices/d2/telemetry?measurement=presence", nil, &history)
+			return len(history.Readings) >= n
+		}
+	}
+	until(t, "the reading of it is stored", readings(1))
 	h.kill()
 	h.again()
 	until(t, "d2 is told to be offline after the kill", told("d2", false, "without a goodbye"))
@@ -113,13 +123,7 @@ func TestPresenceIsToldByWebhookAndAsReadings(t *testing.T) {
 		t.Errorf("online %+v, then %+v", online, offline)
 	}
 
-	var history struct {
-		Readings []struct{ Values map[string]any }
-	}
-	until(t, "the readings are stored", func() bool {
-		h.call(http.MethodGet, "/api/v1/devices/d2/telemetry?measurement=presence", nil, &history)
-		return len(history.Readings) >= 2
-	})
+	until(t, "the readings are stored", readings(2))
 	first, last := history.Readings[0].Values, history.Readings[len(history.Readings)-1].Values
 	if fmt.Sprint(first["online"], last["online"]) != "true false" || first["transport"] != "wss" || !strings.Contains(fmt.Sprint(last["cause"]), "goodbye") || last["session"] != first["session"] {
 		t.Errorf("readings %v", history.Readings)

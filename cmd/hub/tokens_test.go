@@ -192,6 +192,7 @@ func TestEachWayToShowATokenInEachState(t *testing.T) {
 func TestTokensRotateUnderLoadAndKills(t *testing.T) {
 	for _, protocol := range []string{"wss", "mqtt"} {
 		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
 			h := startHub(t, t.TempDir())
 			const devices = 6
 			var rotated int
