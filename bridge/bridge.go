@@ -83,6 +83,7 @@ type Hub struct {
 	States    States
 	Enroller  devices.Enroller      // of devices that come with an enrolment key; nil: none may
 	Renewer   devices.Renewer       // gives devices new credentials
+	Discovery Discovery             // of devices behind external brokers; nil: those that are not registered are counted alone
 	Metrics   prometheus.Registerer // nil: no metrics
 	Log       *slog.Logger
 

@@ -29,5 +29,5 @@
 // response.go (what comes of them), state.go (states up and down), renewing.go (new credentials),
 // reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and mochihook.go (the one that is used, and
 // what has to be mended in it), external.go (an external broker's client), externalconfig.go, dial.go, line.go (one
-// connection to it), bridged.go (devices behind it), metrics.go, log.go.
+// connection to it), discovery.go (devices that nobody registered), bridged.go (devices behind it), metrics.go, log.go.
 package bridge

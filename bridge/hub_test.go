@@ -35,6 +35,8 @@ type hub struct {
 	admission *devices.Admission
 	states    *states
 	profile   sameProfile
+	discovery bridge.Discovery // nil: none
+	js        jetstream.JetStream
 
 	beforeAttach func() // what happens between the decision to attach a session and that
 }
@@ -88,7 +90,9 @@ func newHub(t *testing.T) *hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = registry.Close() })
-	return withRegistry(t, registry)
+	h := withRegistry(t, registry)
+	h.js = js
+	return h
 }
 
 func withRegistry(t *testing.T, registry *devices.Registry) *hub {
@@ -102,7 +106,7 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Renewer: h.rotation, Sink: h.journal, States: h.states, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Renewer: h.rotation, Sink: h.journal, States: h.states, Discovery: h.discovery, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.

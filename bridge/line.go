@@ -12,6 +12,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/wire"
 )
 
@@ -182,7 +183,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return l.refuse(in, "", &refusal{reason: ReasonTopic, message: "not a topic of a device"})
 	}
 	// A device that is not in the registry has no counters of its own: whoever publishes would choose their number.
-	d, ok := e.hub.Registry.Get(device)
+	d, ok := e.hub.find(discovery.Sighting{Device: device, Bridge: e.cfg.Name, Topic: m.topic, Payload: m.payload, Retained: m.retained})
 	if !ok {
 		return l.refuse(in, "", &refusal{reason: ReasonUnknownDevice, message: "no such device"})
 	}

@@ -55,7 +55,8 @@ type Device struct {
 	Tokens     []Token           `json:"tokens,omitempty"` // the oldest first
 	// Certificates are those that the hub has issued, the oldest first; what it points to is not changed.
 	Certificates []Certificate `json:"certificates,omitempty"`
-	Enrolled     *Enrolled     `json:"enrolled,omitempty"` // nil: an operator made it; what it points to is not changed
+	Enrolled     *Enrolled     `json:"enrolled,omitempty"` // by which enrolment key it came; nil: by none
+	Admitted     *Admitted     `json:"admitted,omitempty"` // how it came that a bridge had seen; nil: it had not. What both point to is not changed
 }
 
 func (d Device) validate() error {
