@@ -153,7 +153,7 @@ func (l *List) admitByRule(r *rule, e Seen) bool {
 	}
 	l.paces[e.Bridge].took(now.Sub(began), now)
 	if at, ok := l.byID[e.Device]; ok && err != nil {
-		at.Value.(*Seen).Held = "it could not be admitted: " + err.Error() //nolint:errcheck,forcetypeassert // nothing else is in it
+		seenAt(at).Held = "it could not be admitted: " + err.Error()
 	}
 	l.mu.Unlock()
 	if err == nil || errors.Is(err, devices.ErrExists) {

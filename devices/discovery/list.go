@@ -140,16 +140,21 @@ func (l *List) keep(s Sighting, size int) *Seen {
 			l.counts.evicted.Add(1)
 		}
 	}
-	e := at.Value.(*Seen) //nolint:errcheck,forcetypeassert // nothing else is in it
+	e := seenAt(at)
 	e.add(s, size)
 	return e
 }
 
 // drop takes one off the list. It needs mu.
 func (l *List) drop(at *list.Element) {
-	if e, ok := l.order.Remove(at).(*Seen); ok {
-		delete(l.byID, e.Device)
-	}
+	delete(l.byID, seenAt(at).Device)
+	l.order.Remove(at)
+}
+
+// seenAt is what an element of the order holds.
+func seenAt(at *list.Element) *Seen {
+	e, _ := at.Value.(*Seen) // nothing else is in it
+	return e
 }
 
 // forget takes a device off the list, if it is there.
@@ -168,9 +173,7 @@ func (l *List) All() []Seen {
 	l.mu.Lock()
 	all := make([]Seen, 0, l.order.Len())
 	for at := l.order.Front(); at != nil; at = at.Next() {
-		if e, ok := at.Value.(*Seen); ok {
-			all = append(all, *e)
-		}
+		all = append(all, *seenAt(at))
 	}
 	l.mu.Unlock()
 	all = slices.DeleteFunc(all, l.isKnown)
@@ -193,9 +196,7 @@ func (l *List) Get(device string) (Seen, bool) {
 	at, ok := l.byID[device]
 	var e Seen
 	if ok {
-		if kept, is := at.Value.(*Seen); is {
-			e = *kept
-		}
+		e = *seenAt(at)
 	}
 	l.mu.Unlock()
 	return e, ok && !l.isKnown(e)
