@@ -116,7 +116,7 @@ func (s *Server) act(x *exchange, name string) acts.Act {
 	id := x.request.PathValue("id")
 	switch {
 	case id == "":
-	case strings.HasPrefix(x.request.URL.Path, "/api/v1/devices/"):
+	case strings.HasPrefix(x.request.URL.Path, "/api/v1/devices/"), strings.HasPrefix(x.request.URL.Path, "/api/v1/discovered/"), strings.HasPrefix(x.request.URL.Path, "/api/v1/ignored-devices/"):
 		a.Device = id
 	default:
 		a.Target = id

@@ -12,6 +12,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
@@ -175,6 +176,7 @@ type Feeds struct {
 	States    func(buffer int) Feed[state.Update]
 	Commands  func(buffer int) Feed[commands.Command]
 	Rollouts  func(buffer int) Feed[rollouts.Rollout]
+	Discovery func(buffer int) Feed[discovery.Seen] // devices that come onto the list
 }
 
 // Deps is what a Server needs; all of it.
@@ -201,6 +203,7 @@ type Deps struct {
 	Rollouts   Rollouts
 	Catalogue  Catalogue
 	Enrolment  Enrolment
+	Discovery  Discovery
 
 	Certificates devices.Certificates // that devices show when they post; nil: none count
 	Issuer       Issuer

@@ -43,6 +43,7 @@ type Device struct {
 	Limits         map[string]Limit  `json:"limits,omitempty" doc:"Of one device, not in lists. By name: messages and bytes (a second), burst_ms (so much time's worth of both may come at once), max_frame (bytes), fields, connects (a minute)"`
 	Slowed         *Slowed           `json:"slowed,omitempty" doc:"Of one device, not in lists: what its limits have cost it since the hub's start; left out: nothing"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
+	Admitted       *AdmittedView     `json:"admitted,omitempty" doc:"How it came, where a bridge had seen it first"`
 	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
 }
 
@@ -53,10 +54,13 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
-		Units: s.units(d), Enrolled: viewEnrolled(d),
+		Units: s.units(d), Enrolled: viewEnrolled(d), Admitted: viewAdmitted(d),
 	}
 	if d.Enrolled != nil { // what it said then, until a session knows better
 		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)
+	}
+	if d.Admitted != nil {
+		v.Model, v.Firmware = cmp.Or(v.Model, d.Admitted.Model), cmp.Or(v.Firmware, d.Admitted.Firmware)
 	}
 	s.viewLife(&v, p)
 	if !p.ClockAt.IsZero() {

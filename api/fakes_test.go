@@ -87,6 +87,7 @@ type fakeHub struct {
 	forgotten []string
 
 	enrolment []string // what the enrolment keys were told
+	discovery fakeDiscovery
 }
 
 const commandID = "01J0000000000000000000TEST"
@@ -111,7 +112,7 @@ func newFakeHub() *fakeHub {
 		ready:    []api.Part{{Name: "journal", OK: true}},
 
 		telemetry: newFakeFeed[api.LiveTelemetry](), changes: newFakeFeed[devices.PresenceChange](), commands: newFakeFeed[commands.Command](),
-		rollouts: newFakeFeed[rollouts.Rollout](), states: newFakeFeed[state.Update](),
+		rollouts: newFakeFeed[rollouts.Rollout](), states: newFakeFeed[state.Update](), discovery: newFakeDiscovery(),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
@@ -42,6 +43,7 @@ const (
 	kindCommand   = "command"
 	kindRollout   = "rollout"
 	kindState     = "state"
+	kindDiscovery = "discovered"
 )
 
 // LivePresence is the event that a device came or went, or that something else about its connection changed.
@@ -60,7 +62,7 @@ type LivePresence struct {
 
 type liveInput struct {
 	Device []string `query:"device,explode" doc:"Only these devices; may be given again and again"`
-	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command, rollout, state; all when left out"`
+	Kind   []string `query:"kind,explode" doc:"Of telemetry, presence, command, rollout, state, discovered; all when left out"`
 }
 
 // liveFilter is what a stream is to show.
@@ -69,6 +71,7 @@ type liveFilter struct {
 	telemetry, presence, command bool
 	state                        bool
 	rollout                      bool // only where all devices are shown
+	discovery                    bool // likewise, and to operators of all devices
 
 	by auth.Operator            // who looks; the stream ends when that changes
 	in func(device string) bool // its scope, as the devices are tagged now
@@ -81,7 +84,7 @@ func (f liveFilter) shows(device string) bool {
 func (s *Server) registerLive() {
 	register(s, viewer, huma.Operation{
 		OperationID: "live", Method: http.MethodGet, Path: "/api/v1/live", Tags: []string{"live"}, Summary: "What happens, as it happens",
-		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), state, " +
+		Description: "Server-sent events: telemetry, presence, command, rollout (after each change of its state, and twice a second at most while outcomes come in; not where devices are named), state, discovered (a device that a bridge has seen and that is not registered, the first time; not where devices are named, and to operators of all devices only), " +
 			"and missed {count} where a slow client lost some. A comment each 15 s. " +
 			"The stream ends within a second when the caller's token or login does or its role or scope changes, and when the hub stops; clients come back and read what they missed from the other operations.",
 		Responses: s.liveResponse(),
@@ -89,9 +92,9 @@ func (s *Server) registerLive() {
 }
 
 func (s *Server) liveResponse() map[string]*huma.Response {
-	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref + ", " + schemaOf[Rollout](s).Ref + ", " + schemaOf[LiveState](s).Ref
+	kinds := schemaOf[LiveTelemetry](s).Ref + ", " + schemaOf[LivePresence](s).Ref + ", " + schemaOf[Command](s).Ref + ", " + schemaOf[Rollout](s).Ref + ", " + schemaOf[LiveState](s).Ref + ", " + schemaOf[Discovered](s).Ref
 	return map[string]*huma.Response{"200": {
-		Description: "event: telemetry, presence, command, rollout or state with data as " + kinds + "; event: missed with data {\"count\":N}",
+		Description: "event: telemetry, presence, command, rollout, state or discovered with data as " + kinds + "; event: missed with data {\"count\":N}",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 }
@@ -102,6 +105,7 @@ func (s *Server) openLive(ctx context.Context, in *liveInput) (*huma.StreamRespo
 		return nil, err
 	}
 	filter.by = exchangeOf(ctx).operator
+	filter.discovery = filter.discovery && filter.by.Scope.All()
 	filter.in = func(device string) bool { return s.inScope(filter.by.Scope, device) }
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
@@ -135,15 +139,17 @@ func parseLiveFilter(in *liveInput) (f liveFilter, err error) {
 				f.rollout = true
 			case kindState:
 				f.state = true
+			case kindDiscovery:
+				f.discovery = true
 			default:
-				return f, badQuery("kind", kind, "allowed are telemetry, presence, command, rollout, state")
+				return f, badQuery("kind", kind, "allowed are telemetry, presence, command, rollout, state, discovered")
 			}
 		}
 	}
 	if len(in.Kind) == 0 {
-		f.telemetry, f.presence, f.command, f.rollout, f.state = true, true, true, true, true
+		f.telemetry, f.presence, f.command, f.rollout, f.state, f.discovery = true, true, true, true, true, true
 	}
-	f.rollout = f.rollout && len(f.devices) == 0
+	f.rollout, f.discovery = f.rollout && len(f.devices) == 0, f.discovery && len(f.devices) == 0
 	return f, nil
 }
 
@@ -198,6 +204,7 @@ type openedFeeds struct {
 	commands  Feed[commands.Command]
 	rollouts  Feed[rollouts.Rollout]
 	states    Feed[state.Update]
+	discovery Feed[discovery.Seen]
 }
 
 func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
@@ -216,7 +223,15 @@ func (s *Server) openFeeds(f liveFilter) (o openedFeeds) {
 	if f.state {
 		o.states = s.deps.Feeds.States(feedBuffer)
 	}
+	if f.discovery {
+		o.discovery = s.deps.Feeds.Discovery(feedBuffer)
+	}
 	return o
+}
+
+// missed returns how many events did not fit into the feeds since it was last asked.
+func (o openedFeeds) missed() uint64 {
+	return missedBy(o.telemetry) + missedBy(o.presence) + missedBy(o.commands) + missedBy(o.rollouts) + missedBy(o.states) + missedBy(o.discovery)
 }
 
 // gather empties the feeds into the queue until ctx ends. It waits for nobody, so that a feed loses nothing because of
@@ -232,6 +247,8 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 	defer closeRollouts()
 	states, closeStates := source(feeds.states)
 	defer closeStates()
+	discovered, closeDiscovered := source(feeds.discovery)
+	defer closeDiscovered()
 	for {
 		var e event
 		var ok bool
@@ -258,11 +275,13 @@ func (s *Server) gather(ctx context.Context, f liveFilter, feeds openedFeeds, qu
 			if f.shows(u.Device) {
 				e, ok = newEvent(kindState, liveState(u))
 			}
+		case d := <-discovered:
+			e, ok = newEvent(kindDiscovery, viewDiscovered(d))
 		}
 		if ok && !queue.put(e) {
 			s.metrics.missed.Inc()
 		}
-		lost := missedBy(feeds.telemetry) + missedBy(feeds.presence) + missedBy(feeds.commands) + missedBy(feeds.rollouts) + missedBy(feeds.states)
+		lost := feeds.missed()
 		queue.lost(lost)
 		s.metrics.missed.Add(float64(lost))
 	}

@@ -131,6 +131,8 @@ func (s *Server) problem(ctx context.Context, err error) *Problem {
 		return known
 	case enrolmentProblem(err) != nil:
 		return enrolmentProblem(err)
+	case discoveryProblem(err) != nil:
+		return discoveryProblem(err)
 	case errors.As(err, &frame):
 		return frameProblem(frame)
 	case errors.As(err, &device):

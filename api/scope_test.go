@@ -28,6 +28,7 @@ func reaches() map[string]string {
 
 		"import-devices": "all", "start-replay": "all", "get-replay": "all", "cancel-replay": "all", "list-types": "all", "get-type": "all", "set-type": "all", "metrics": "all",
 		"list-enrolment-keys": "all", "get-enrolment-key": "all", "create-enrolment-key": "all", "delete-enrolment-key": "all", "update-enrolment-key": "all",
+		"list-discovered": "all", "get-discovered": "all", "admit-device": "all", "drop-discovered": "all", "list-ignored": "all", "ignore-device": "all", "notice-device": "all",
 		"list-operators": "all", "create-operator": "all", "get-operator": "all", "change-operator": "all", "delete-operator": "all",
 		"new-operator-token": "all", "revoke-operator-token": "all",
 	}
@@ -80,7 +81,7 @@ func TestEveryOperationKeepsToAScope(t *testing.T) {
 					t.Errorf("%d %s", a.status, text)
 				}
 			}
-			if did := fmt.Sprint(b.said(&b.left), b.said(&b.enrolment), b.said(&b.settled), b.said(&b.desires), b.said(&b.forgotten), b.sent, b.accounts.asked); did != "[] [] [] [] [] [] []" {
+			if did := fmt.Sprint(b.said(&b.left), b.said(&b.enrolment), b.said(&b.settled), b.said(&b.desires), b.said(&b.forgotten), b.sent, b.accounts.asked, b.discovery.did); did != "[] [] [] [] [] [] [] []" {
 				t.Errorf("it did %s", did)
 			}
 		})

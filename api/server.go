@@ -127,6 +127,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerTypes()
 	s.registerActs()
 	s.registerEnrolment()
+	s.registerDiscovery()
 	s.registerDeviceTypes()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {
@@ -151,7 +152,7 @@ func (d Deps) check() error {
 			faults = append(faults, fmt.Errorf("deps: %s is missing", name))
 		}
 	}
-	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil || d.Feeds.Rollouts == nil || d.Feeds.States == nil {
+	if d.Feeds.Telemetry == nil || d.Feeds.Presence == nil || d.Feeds.Commands == nil || d.Feeds.Rollouts == nil || d.Feeds.States == nil || d.Feeds.Discovery == nil {
 		faults = append(faults, errors.New("deps: a feed is missing"))
 	}
 	return errors.Join(faults...)

@@ -66,12 +66,13 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 		Operators: fakeOperators{hub}, Accounts: &hub.accounts, Registry: fakeRegistry{hub}, Importer: fakeImporter{hub}, Proofs: fakeProofs{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
 		Profiles: hub.profiles(cfg), Throttle: fakeThrottle{hub},
 		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
-		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, States: fakeStates{hub},
+		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, Discovery: &hub.discovery, States: fakeStates{hub},
 		Certificates: noCertificates{}, Issuer: fakeIssuer{hub},
 		Readiness: fakeReadiness{hub},
 		Feeds: api.Feeds{
 			Telemetry: func(_ []string, n int) api.Feed[api.LiveTelemetry] { return hub.telemetry.open(n) },
 			Presence:  hub.changes.open, Commands: hub.commands.open, Rollouts: hub.rollouts.open, States: hub.states.open,
+			Discovery: hub.discovery.found.open,
 		},
 		CAPEM: []byte("-----BEGIN CERTIFICATE-----\n"), Gatherer: registry, Metrics: registry, Log: slog.New(slog.NewTextHandler(log, nil)),
 	})

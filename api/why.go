@@ -35,7 +35,7 @@ func (s *Server) registerWhy() {
 func (s *Server) why(ctx context.Context, in *DevicePath) (*whyOutput, error) {
 	d, err := s.find(in.ID)
 	if err != nil {
-		return nil, err
+		return nil, s.whyNone(ctx, in.ID, err)
 	}
 	v := s.whole(d)
 	out := &whyOutput{Body: Why{Device: d.ID, Online: v.Online, ClockOffsetMs: v.ClockOffsetMs, Events: s.deps.Sessions.Events(d.ID)}}

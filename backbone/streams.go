@@ -29,6 +29,7 @@ const (
 	Rollouts  = "rollouts"  // commands to many devices: a head, a plan and some shards of devices each
 	Operators = "operators" // operators' credentials, hashed
 	Enrolment = "enrolment" // enrolment keys, hashed: one key a key
+	Discovery = "discovery" // devices that operators do not want to see: one key a device
 	Types     = "types"     // the types of fields in the store: one key a measurement
 	States    = "states"    // what devices report and operators desire: one key a device
 	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
@@ -78,6 +79,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		{Bucket: Rollouts, History: 1},
 		{Bucket: Operators, History: 1},
 		{Bucket: Enrolment, History: 1},
+		{Bucket: Discovery, History: 1},
 		{Bucket: Types, History: 1},
 		{Bucket: States, History: 1},
 		{Bucket: Progress, History: 1},

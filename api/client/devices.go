@@ -18,7 +18,8 @@ type Device struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Enabled    bool              `json:"enabled"`
 	Created    time.Time         `json:"created,omitzero"`
-	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: an operator made it
+	Enrolled   *Enrolled         `json:"enrolled,omitempty"` // nil: by no enrolment key
+	Admitted   *Admitted         `json:"admitted,omitempty"` // nil: no bridge had seen it first
 	Presence
 	Units  map[string]string `json:"units,omitempty"`  // by field, as the device last said them in SenML, else as its type has them
 	Limits map[string]Limit  `json:"limits,omitempty"` // by name; not in lists

@@ -29,7 +29,7 @@ var ErrSilent = errors.New("the live stream fell silent")
 // LiveFilter narrows the live stream; the zero value shows all.
 type LiveFilter struct {
 	Devices []string
-	Kinds   []string // telemetry, presence, command, rollout, state
+	Kinds   []string // telemetry, presence, command, rollout, state, discovered
 }
 
 // Event is one event of the live stream. Kind says which of the pointers is set;
@@ -42,6 +42,7 @@ type Event struct {
 	Command   *Command        `json:"-"`
 	Rollout   *Rollout        `json:"-"`
 	State     *LiveState      `json:"-"`
+	Seen      *Discovered     `json:"-"` // onto the list of those that are not registered
 	Missed    uint64          `json:"-"` // events that this stream lost because it was read too slowly
 }
 
@@ -187,6 +188,9 @@ func newEvent(kind string, data []byte) (Event, error) {
 	case "state":
 		e.State = &LiveState{}
 		into = e.State
+	case "discovered":
+		e.Seen = &Discovered{}
+		into = e.Seen
 	case "missed":
 		into = &missed
 	default:

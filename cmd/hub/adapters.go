@@ -14,6 +14,7 @@ import (
 	"telemetryhub/commands"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/state"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
@@ -187,6 +188,7 @@ func (h *hub) feeds() api.Feeds {
 		Commands:  func(buffer int) api.Feed[commands.Command] { return h.commands.Subscribe(buffer) },
 		Rollouts:  func(buffer int) api.Feed[rollouts.Rollout] { return h.rollouts.Subscribe(buffer) },
 		States:    func(buffer int) api.Feed[state.Update] { return h.states.Subscribe(buffer) },
+		Discovery: func(buffer int) api.Feed[discovery.Seen] { return h.discovery.Subscribe(buffer) },
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/state"
 )
 
@@ -198,6 +199,7 @@ type MQTTConfig struct {
 // BridgeConfig lists the external brokers.
 type BridgeConfig struct {
 	Brokers []BrokerConfig `yaml:"brokers"`
+	Admit   []AdmitConfig  `yaml:"admit"`
 }
 
 // BrokerConfig reaches one external MQTT broker.
@@ -212,6 +214,8 @@ type BrokerConfig struct {
 	TopicsPrefix string `yaml:"topics_prefix"`
 	QoS          int    `yaml:"qos"`
 	CleanSession bool   `yaml:"clean_session"`
+	Admit        string `yaml:"admit"`     // devices that are not registered: ask or always
+	AdmitMax     int    `yaml:"admit_max"` // always: no more of them
 }
 
 // LogConfig says what the hub tells about itself.
@@ -224,6 +228,7 @@ type LogConfig struct {
 func (b *BrokerConfig) defaults() {
 	b.TopicsPrefix = "devices"
 	b.QoS = 1
+	b.Admit, b.AdmitMax = admitAsk, discovery.DefaultMax
 }
 
 // defaultConfig is the hub without any configuration: everything embedded.

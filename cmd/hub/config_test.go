@@ -332,6 +332,7 @@ bridge:
 	want.Bridge.Brokers = []BrokerConfig{{
 		Name: "plant-1", URL: "ssl://broker.example:8883", Username: "hub", Password: "0123", TopicsPrefix: "devices", QoS: 1,
 	}}
+	want.Bridge.Brokers[0].Admit, want.Bridge.Brokers[0].AdmitMax = "ask", 1000
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("read %+v\nwant %+v", cfg, want)
 	}

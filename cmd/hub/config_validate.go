@@ -262,6 +262,7 @@ func (b BridgeConfig) validate(faults *faultList) {
 			faults.add(at+".name", "%q is already the name of bridge.brokers[%d]", broker.Name, earlier)
 		}
 	}
+	b.validateAdmit(faults)
 }
 
 func (b BrokerConfig) validate(faults *faultList, at string) {

@@ -22,6 +22,7 @@ import (
 	"telemetryhub/commands/catalogue"
 	"telemetryhub/commands/rollouts"
 	"telemetryhub/devices"
+	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/enrolment"
 	"telemetryhub/devices/presence"
 	"telemetryhub/devices/state"
@@ -64,6 +65,7 @@ type hub struct {
 	states    *state.Documents
 	followers []*presence.Follower
 	enrolment *enrolment.Keys
+	discovery *discovery.List
 
 	sockets    *sockets
 	handshakes *handshakes
@@ -227,6 +229,9 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err := h.openEnrolment(ctx); err != nil {
 		return err
 	}
+	if err := h.openDiscovery(ctx); err != nil {
+		return err
+	}
 	d := h.cfg.Devices
 	h.connector = devices.NewConnector(devices.Config{
 		Renewer: h.rotation, WriteTimeout: d.WriteTimeout, HandshakeTimeout: d.HandshakeTimeout, Certificates: h.trust, Enroller: h.enrolment,
@@ -269,7 +274,7 @@ func (h *hub) openBridge(context.Context) error {
 		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Renewer: h.rotation, Metrics: h.reg, Log: h.log,
 		Enroller: h.enrolment, Admission: h.admission, Listener: h.bounded,
 	}
-	joined.Certificates = h.trust
+	joined.Certificates, joined.Discovery = h.trust, h.discovery
 	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.serverTLS()), joined)
 	if err != nil {
 		return err
@@ -310,7 +315,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Profiles: h.profiles, Throttle: h.throttle, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
-		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment,
+		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment, Discovery: h.discovery,
 		Certificates: h.trust, Issuer: h.issuer,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -115,6 +116,8 @@ func (a *app) candidates(before []string, last string) []string {
 		return found
 	case position < len(node.Positional):
 		return a.values(node.Positional[position])
+	case len(node.Positional) > 0 && node.Positional[len(node.Positional)-1].IsCumulative():
+		return a.values(node.Positional[len(node.Positional)-1])
 	}
 	return nil
 }
@@ -123,18 +126,25 @@ func (a *app) values(p *kong.Positional) []string {
 	if p.Enum != "" {
 		return p.EnumSlice()
 	}
-	if p.Name != "device" {
-		return nil
-	}
 	// A slow or absent hub must not hold up the shell.
 	ctx, cancel := context.WithTimeout(a.ctx, time.Second)
 	defer cancel()
-	var ids []string
-	for d, err := range a.hub.Devices(ctx, client.DeviceFilter{Page: 1000}) {
+	switch p.Name {
+	case "device":
+		return firstIDs(a.hub.Devices(ctx, client.DeviceFilter{Page: 1000}), func(d client.Device) string { return d.ID })
+	case "seen-device":
+		return firstIDs(a.hub.Discovered(ctx, client.DiscoveredFilter{Page: 1000}), func(d client.Discovered) string { return d.ID })
+	}
+	return nil
+}
+
+// firstIDs returns the ids of the first thousand of a list, or of those before a failure.
+func firstIDs[T any](list iter.Seq2[T, error], id func(T) string) (ids []string) {
+	for d, err := range list {
 		if err != nil || len(ids) == 1000 {
 			break
 		}
-		ids = append(ids, d.ID)
+		ids = append(ids, id(d))
 	}
 	return ids
 }

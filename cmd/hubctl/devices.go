@@ -119,6 +119,7 @@ func (a *app) showDevice(d client.Device) error {
 		{"attributes", pairs(d.Attributes, func(v string) string { return v })},
 		{"created", moment(d.Created)},
 		{"enrolled", enrolledText(d.Enrolled)},
+		{"admitted", admittedText(d.Admitted)},
 		{"transport", d.Transport},
 		{"from", d.Remote},
 		{"connected", moment(d.ConnectedAt)},

@@ -53,6 +53,11 @@ type commandLine struct {
 		Set  enrolSet  `cmd:"" help:"Change an enrolment key: disable it, extend it."`
 		Rm   enrolRm   `cmd:"" help:"Remove an enrolment key; the devices that it enrolled stay."`
 	} `cmd:"" help:"Enrolment keys: with one, new devices get credentials of their own."`
+	Bridge struct {
+		Seen   bridgeSeen   `cmd:"" help:"List devices that bridges have seen and that are not registered."`
+		Admit  bridgeAdmit  `cmd:"" help:"Register devices that were seen; their next message counts."`
+		Ignore bridgeIgnore `cmd:"" help:"Keep devices off that list, or undo it."`
+	} `cmd:"" aliases:"bridges" help:"MQTT bridges, and the devices that they bring."`
 	Send     sendCommand `cmd:"" help:"Send a command to a device."`
 	Commands struct {
 		Ls     commandsLs     `cmd:"" help:"List commands, the newest first."`

@@ -18,7 +18,7 @@ const (
 
 type watchCommand struct {
 	Device []string `arg:"" optional:"" help:"Only these devices."`
-	Kind   []string `enum:"telemetry,presence,command,rollout,state" placeholder:"KIND" help:"Only telemetry, presence, command, rollout or state; may be repeated."`
+	Kind   []string `enum:"telemetry,presence,command,rollout,state,discovered" placeholder:"KIND" help:"Only telemetry, presence, command, rollout, state or discovered; may be repeated."`
 	Raw    bool     `help:"Print the hub's events as they come."`
 	Count  int      `short:"n" placeholder:"N" help:"End after so many events."`
 }
@@ -104,6 +104,9 @@ func (c *watchCommand) show(a *app, e client.Event) error {
 		return a.printf("%s\n", clean(fmt.Sprintf("%s  rollout %s %s: %s; %s", moment(a.now()), r.ID, r.Method, waitingText(*r), pairs(r.Counts, func(n int) string { return fmt.Sprint(n) }))))
 	case e.State != nil:
 		return a.printf("%s\n", stateLineText(*e.State))
+	case e.Seen != nil:
+		d := e.Seen
+		return a.printf("%s\n", clean(fmt.Sprintf("%s  %-16s  seen on bridge %s, not registered: %s %s", moment(d.Last), d.ID, d.Bridge, d.Topic, payloadText(*d))))
 	case e.Kind == "missed":
 		say(a.stderr, fmt.Sprintf("hubctl: %d events were not shown: this end was too slow", e.Missed))
 	}
