@@ -15,7 +15,7 @@ import (
 // await waits until a condition holds, woken by each change of the operators.
 func await(t *testing.T, operators *auth.Operators, what string, holds func() bool) {
 	t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		changes := operators.Changes()
 		if holds() {
@@ -24,7 +24,7 @@ func await(t *testing.T, operators *auth.Operators, what string, holds func() bo
 		select {
 		case <-changes:
 		case <-late:
-			t.Fatalf("not so after 10 s: %s", what)
+			t.Fatalf("not so after a minute: %s", what)
 		}
 	}
 }

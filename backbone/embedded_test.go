@@ -17,7 +17,7 @@ func TestDamageIsToldWhileTheServerStarts(t *testing.T) {
 		if d.Lost[Journal] != 1 {
 			t.Errorf("it is told %+v", d)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it waits for the start")
 	}
 }

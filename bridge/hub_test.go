@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // hub is a hub around the bridge: the real registry and sessions, and a journal whose commits the test can hold back.
 type hub struct {

@@ -77,7 +77,7 @@ func openWith(t testing.TB, kv jetstream.KeyValue, r commands.Router, cfg comman
 
 func shut(t testing.TB, s *commands.Service) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)

@@ -120,7 +120,7 @@ func TestCredentials(t *testing.T) {
 				}
 				d := &device{t: t, id: "d1", ws: ws, frames: make(chan string, 10), ended: make(chan struct{})}
 				go d.read()
-				if got := d.hello(`{}`)["device"]; got != "d1" {
+				if got := d.welcome(`{}`)["device"]; got != "d1" {
 					t.Errorf("welcomed as %v", got)
 				}
 				ws.Close()

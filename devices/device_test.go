@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -176,8 +177,17 @@ func (d *device) wantClose(code int) string {
 	return d.closed.Text
 }
 
-// hello says hello with these params and returns the answer's result.
+// hello is welcome in a bubble, and returns when commands can come: the hub sends none before it is done with the frame
+// that it has answered.
 func (d *device) hello(params string) map[string]any {
+	d.t.Helper()
+	result := d.welcome(params)
+	synctest.Wait()
+	return result
+}
+
+// welcome says hello with these params and returns the answer's result.
+func (d *device) welcome(params string) map[string]any {
 	d.t.Helper()
 	d.send(`{"id":"h","method":"hello","params":` + params + `}`)
 	got := d.next()

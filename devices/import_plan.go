@@ -206,7 +206,7 @@ func (m *Importer) apply(ctx context.Context, plan []planned) (written map[strin
 			continue
 		}
 		select {
-		case <-time.After(rand.N(2 * time.Millisecond << try)):
+		case <-time.After(rand.N(min(2*time.Millisecond<<min(try, 10), updatePause))):
 		case <-ctx.Done():
 			return nil, errors.Join(err, ctx.Err())
 		}

@@ -228,8 +228,12 @@ func (r *Registry) put(ctx context.Context, d Device, revision uint64) error {
 	return nil
 }
 
-// updateTries bounds how often a change is made again because another came first.
-const updateTries = 8
+// A change is made again when another came first, at most updateTries times. Each time another has succeeded, so that
+// those who change a device at once, be it on several hubs, all come through unless they are very many.
+const (
+	updateTries = 50
+	updatePause = 128 * time.Millisecond // at most, before it is made again
+)
 
 func (r *Registry) update(ctx context.Context, id string, change func(*Device) error) (Device, error) {
 	for try := range updateTries {
@@ -252,7 +256,7 @@ func (r *Registry) update(ctx context.Context, id string, change func(*Device) e
 			return Device{}, err
 		}
 		select { // with jitter, so that two that change it at once do not do so again and again
-		case <-time.After(rand.N(time.Millisecond << try)):
+		case <-time.After(rand.N(min(time.Millisecond<<min(try, 10), updatePause))):
 		case <-ctx.Done():
 			return Device{}, fmt.Errorf("change device %s: %w", id, ctx.Err())
 		}

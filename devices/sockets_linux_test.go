@@ -91,7 +91,9 @@ func TestWhatIsSentIntoACutNetworkIsKnownToBeLost(t *testing.T) {
 	go func() { defer close(served); _ = server.Serve(l) }()
 	defer func() { _ = server.Close(); <-served }()
 	d := <-device
-	d.hello(`{"keepalive_s":900}`)
+	d.welcome(`{"keepalive_s":900}`)
+	d.send(`{"id":1,"method":"telemetry","params":{"values":{"T":1}}}`) // answered when commands can come
+	d.want(result("1"))
 	s := h.session("d1")
 	cut <- struct{}{}
 	<-cut

@@ -224,7 +224,7 @@ func TestTheLargestFrameIsOfTheType(t *testing.T) {
 		t.Fatal(err)
 	}
 	meter, other := h.dial("d1"), h.dial("d2")
-	if got := meter.hello(`{}`)["max_frame"]; got != 2048.0 {
+	if got := meter.welcome(`{}`)["max_frame"]; got != 2048.0 {
 		t.Errorf("hello says max_frame %v", got)
 	}
 	frame := `{"id":1,"method":"telemetry","params":{"values":{"s":"` + strings.Repeat("x", 3000) + `"}}}`

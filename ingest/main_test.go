@@ -157,7 +157,7 @@ func openHubStoring(t *testing.T, bus *backbone.Backbone, over Bus, cfg Config, 
 // close stops the hub gently, and its NATS.
 func (h *hub) close() {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h.stopped = true
 	if err := h.Stop(ctx); err != nil {
@@ -202,7 +202,7 @@ func (h *hub) settled(device string, received uint64) Counts {
 // send commits one payload.
 func (h *hub) send(device, payload string) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := h.sendBy(ctx, device, payload); err != nil {
 		h.t.Fatalf("commit: %v", err)

@@ -59,7 +59,7 @@ func openShardHub(t *testing.T, dir string, store *shardStore) *hub {
 
 func (h *hub) setType(c TypeChange) FieldInfo {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
 	set, err := h.SetType(ctx, c)
 	if err != nil || set.State == TypeQueued {
@@ -170,7 +170,7 @@ func TestTwoFieldsAreNotStoredByOneName(t *testing.T) {
 	h := openShardHub(t, t.TempDir(), store)
 	h.send("a", `{"values":{"temp":"n/a","other":1}}`)
 	h.settled("a", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := h.SetType(ctx, TypeChange{Measurement: "telemetry", Field: "temp", Type: FloatField, As: "other"}); !errors.Is(err, ErrFieldTaken) {
 		t.Errorf("the name of another field: %v", err)
@@ -263,7 +263,7 @@ func TestAChangeWithoutRoomIsRefused(t *testing.T) {
 	h := openHubStoring(t, bus, bus, cfg, store, store.memoryStore)
 	h.send("a", `{"values":{"temp":"n/a"}}`)
 	h.settled("a", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := h.SetType(ctx, TypeChange{Measurement: "telemetry", Field: "temp", Type: FloatField}); !errors.Is(err, ErrNoRoom) {
 		t.Errorf("one name more than there may be: %v", err)
@@ -279,7 +279,7 @@ func TestAStoreThatIsAwayIsAskedOrItsNamesAreGiven(t *testing.T) {
 	h := openShardHub(t, t.TempDir(), store)
 	var fault error = &retryLater{}
 	store.fault.Store(&fault)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := h.SetType(ctx, TypeChange{Measurement: "m", Field: "f", Type: FloatField}); !errors.Is(err, ErrStoreBusy) {
 		t.Errorf("a store that does not say: %v", err)

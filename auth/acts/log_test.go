@@ -46,7 +46,7 @@ func open(t testing.TB, js jetstream.JetStream) *acts.Log {
 
 func shut(t testing.TB, l *acts.Log) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Error(err)

@@ -188,7 +188,7 @@ func TestEnrolmentCountsExactly(t *testing.T) {
 // eventually asks until ok says yes: a watch brings what another hub has done.
 func eventually(t *testing.T, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
