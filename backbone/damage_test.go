@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"telemetryhub/backbone"
@@ -94,6 +95,58 @@ func flipOneBitOfEachFile(t *testing.T, dir string) (where []string) {
 		t.Fatal(err)
 	}
 	return where
+}
+
+// Of what Open declares, each stream's subjects are known: where a subject ends is told by them alone, if there are no headers.
+func TestASubjectsLengthCostsNothingInAnyStream(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	sent := map[string]string{} // subject by stream
+	names := b.JetStream().StreamNames(t.Context())
+	for name := range names.Name() {
+		subject := map[string]string{
+			backbone.Journal: backbone.JournalSubject, backbone.Quarantine: backbone.QuarantineSubject, backbone.Acts: backbone.ActsSubject,
+		}[name]
+		if bucket, is := strings.CutPrefix(name, "KV_"); is {
+			subject = "$KV." + bucket + ".key"
+		}
+		sent[name] = subject
+	}
+	if err := names.Err(); err != nil || len(sent) < 10 {
+		t.Fatalf("streams %v, %v", sent, err)
+	}
+	for _, subject := range sent {
+		if _, err := b.JetStream().Publish(t.Context(), subject, []byte(`{"of":"no headers"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name := range sent {
+		path := filepath.Join(dir, "jetstream", "$G", "streams", name, "msgs", "1.blk")
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const subjectLengthAt = 20 // in a record, of which the block has one
+		data[subjectLengthAt] ^= 1
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b = open(t, dir)
+	defer b.Close()
+	for name, subject := range sent {
+		stream, err := b.JetStream().Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg, err := stream.GetLastMsgForSubject(t.Context(), subject)
+		if d := b.Damage(); err != nil || msg.Sequence != 1 || string(msg.Data) != `{"of":"no headers"}` || d.Restored[name] != 1 {
+			t.Errorf("%s: %v, %v; damage %+v", name, msg, err, d)
+		}
+	}
 }
 
 // More damage than can be put right costs what it touches, and what was left of it can be had until it is dealt with.

@@ -92,7 +92,7 @@ const damagedFolder = "damaged"
 // mend puts the files in order before a server reads them: it would cut them off at the first damage. It needs mu.
 func (e *embedded) mend() error {
 	began := time.Now()
-	report, err := mend.Store(e.options.StoreDir, filepath.Join(e.options.StoreDir, damagedFolder), e.log)
+	report, err := mend.Store(e.options.StoreDir, filepath.Join(e.options.StoreDir, damagedFolder), subjects(), e.log)
 	if err != nil {
 		return fmt.Errorf("look for damage in the journal and the buckets: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"telemetryhub/backbone/mend"
 )
 
 // The streams. A stream's subjects begin with its name in lower case.
@@ -21,7 +23,8 @@ const (
 	ActsSubject = "acts.batch"
 )
 
-// The buckets.
+// The buckets. A value that is put without a condition has no headers, and nothing else that tells where its key ends: it is
+// a JSON object or array (see subjects).
 const (
 	Devices   = "devices"   // the registry: one key a device
 	Presence  = "presence"  // who was connected when: one key a shard of devices
@@ -72,19 +75,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 			return fmt.Errorf("declare stream %s: %w", s.Name, err)
 		}
 	}
-	for _, b := range []jetstream.KeyValueConfig{
-		{Bucket: Devices, History: 1},
-		{Bucket: Presence, History: 1},
-		{Bucket: Commands, History: 1, TTL: commandsKept},
-		{Bucket: Rollouts, History: 1},
-		{Bucket: Operators, History: 1},
-		{Bucket: Enrolment, History: 1},
-		{Bucket: Discovery, History: 1},
-		{Bucket: Types, History: 1},
-		{Bucket: States, History: 1},
-		{Bucket: Progress, History: 1},
-		{Bucket: Tickets, History: 1, TTL: ticketsKept},
-	} {
+	for _, b := range buckets() {
 		b.Storage = jetstream.FileStorage
 		if _, err := js.CreateOrUpdateKeyValue(ctx, b); err != nil {
 			return fmt.Errorf("declare bucket %s: %w", b.Bucket, err)
@@ -96,4 +87,33 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		}
 	}
 	return nil
+}
+
+func buckets() []jetstream.KeyValueConfig {
+	return []jetstream.KeyValueConfig{
+		{Bucket: Devices, History: 1},
+		{Bucket: Presence, History: 1},
+		{Bucket: Commands, History: 1, TTL: commandsKept},
+		{Bucket: Rollouts, History: 1},
+		{Bucket: Operators, History: 1},
+		{Bucket: Enrolment, History: 1},
+		{Bucket: Discovery, History: 1},
+		{Bucket: Types, History: 1},
+		{Bucket: States, History: 1},
+		{Bucket: Progress, History: 1},
+		{Bucket: Tickets, History: 1, TTL: ticketsKept},
+	}
+}
+
+// subjects are those of the streams' records, by which mend tells where a subject ends.
+func subjects() map[string]mend.Subjects {
+	all := map[string]mend.Subjects{
+		Journal:    {Prefix: "journal.", Whole: []string{JournalSubject}},
+		Quarantine: {Prefix: "quarantine.", Whole: []string{QuarantineSubject}},
+		Acts:       {Prefix: "acts.", Whole: []string{ActsSubject}},
+	}
+	for _, b := range buckets() {
+		all["KV_"+b.Bucket] = mend.Subjects{Prefix: "$KV." + b.Bucket + "."}
+	}
+	return all
 }

@@ -1,14 +1,10 @@
 package mend
 
-import (
-	"slices"
-
-	"github.com/minio/highwayhash"
-)
+import "slices"
 
 // block is one block file, in memory.
 type block struct {
-	hash   *highwayhash.Digest64
+	proof  proof
 	data   []byte
 	left   *effort
 	sealed uint64 // the stream's last sequence, when it is known that data ends with that record; else 0
@@ -50,7 +46,7 @@ func (b *block) mend() {
 			}
 			r = b.data[at:end]
 			c = change{at: at, length: len(r), sequence: b.sequenceOf(r, end)}
-			r.erase(b.hash, c.sequence)
+			r.erase(b.proof.hash, c.sequence)
 			b.last = max(b.last, c.sequence)
 		}
 		b.changes = append(b.changes, c)
@@ -79,7 +75,7 @@ func (b *block) claimed(at int) record {
 
 // whole is the record that begins here if it holds, else nil.
 func (b *block) whole(at int) record {
-	if r := b.claimed(at); r != nil && r.holds(b.hash) {
+	if r := b.claimed(at); r != nil && r.holds(b.proof) {
 		return r
 	}
 	return nil
@@ -88,13 +84,13 @@ func (b *block) whole(at int) record {
 // restored puts the record right that begins here: of the length that it says, or up to the next, or up to the end.
 // It returns nil if none of them can be.
 func (b *block) restored(at int) record {
-	if r := b.claimed(at); r != nil && r.restore(b.hash, b.left) {
+	if r := b.claimed(at); r != nil && r.restore(b.proof, b.left) {
 		return r
 	}
 	if at < b.believed {
 		return nil
 	}
-	if r := record(b.data[at:b.search(at)]); len(r) >= recordLeast && len(r) <= recordMost && r.restore(b.hash, b.left) {
+	if r := record(b.data[at:b.search(at)]); len(r) >= recordLeast && len(r) <= recordMost && r.restore(b.proof, b.left) {
 		return r
 	}
 	return nil
@@ -155,7 +151,7 @@ func (b *block) search(at int) int {
 		if !spend(&b.left.search, len(r)+perTry) && !b.leads(i+len(r)) {
 			continue
 		}
-		if r.holds(b.hash) {
+		if r.holds(b.proof) {
 			b.next = i
 			return i
 		}

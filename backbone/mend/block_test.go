@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,27 +17,31 @@ import (
 
 const blockOf = "FUZZ"
 
+func fuzzed() proof {
+	return proof{hash: newHash(blockOf, 1), subjects: Subjects{Prefix: "fuzz.", Whole: []string{"fuzz.a"}}}
+}
+
 // written is a block of records as the server writes them.
-func written(payloads ...string) (data []byte) {
+func written(payloads ...string) []byte { return writtenUnder("fuzz.a", payloads...) }
+
+func writtenUnder(subject string, payloads ...string) (data []byte) {
 	h := newHash(blockOf, 1)
 	for i, p := range payloads {
-		const subject = "fuzz.a"
 		r := make(record, recordLeast+len(subject)+len(p))
 		r.setLength(false)
 		binary.LittleEndian.PutUint64(r[sequenceAt:], uint64(i+1))
 		binary.LittleEndian.PutUint64(r[timeAt:], uint64(time.Now().UnixNano()))
-		binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(len(subject)))
+		r.setSubjectLength(len(subject))
 		copy(r[subjectAt:], subject+p)
-		copy(r.checksum(), sum(h, r[sequenceAt:subjectLengthAt], r[subjectAt:len(r)-checksumSize]))
+		copy(r.checksum(), sum(h, r[sequenceAt:subjectLengthAt], r.body()))
 		data = append(data, r...)
 	}
 	return data
 }
 
 func mended(data []byte, sealed uint64) *block {
-	b := &block{hash: newHash(blockOf, 1), data: bytes.Clone(data), left: &effort{bits: 1e8, search: 1e8}, sealed: sealed}
+	b := &block{proof: fuzzed(), data: bytes.Clone(data), left: &effort{bits: 1e8, search: 1e8}, sealed: sealed}
 	b.mend()
-	b.mendSubjects()
 	return b
 }
 
@@ -136,20 +141,78 @@ func TestAnEndOfTheEffortCostsNothingBehindIt(t *testing.T) {
 	}
 }
 
-// Messages that begin as JSON does show where their subject ends, which no checksum holds.
+// No checksum sees the length of a subject without headers: it is known by what the stream's subjects are, and in a bucket by
+// how values begin. Any bit of it is put right, of the only record of a block too, whether the length still fits or not.
 func TestASubjectsLengthIsPutRight(t *testing.T) {
-	whole := written(`{"a":1}`, `[2]`, `"three"`)
-	at := extents(whole)[1] + subjectLengthAt
-	for bit := range 16 {
-		spoilt := bytes.Clone(whole)
-		spoilt[at+bit/8] ^= 1 << (bit % 8)
-		if b := mended(spoilt, 0); !bytes.Equal(b.data, whole) {
-			t.Errorf("bit %d: changes %+v", bit, b.changes)
+	buckets := Subjects{Prefix: "fuzz."}
+	for _, subjects := range []Subjects{buckets, fuzzed().subjects} {
+		for key := range 70 {
+			for _, value := range []string{`{}`, `[1,2,3]`, `"a text of some more length than the others"`} {
+				subject := "fuzz.a"
+				if len(subjects.Whole) == 0 {
+					subject = "fuzz." + strings.Repeat("k", key+1)
+				} else {
+					value = strings.Repeat("k", key) + value
+				}
+				whole := writtenUnder(subject, value)
+				for bit := range 16 {
+					spoilt := bytes.Clone(whole)
+					spoilt[subjectLengthAt+bit/8] ^= 1 << (bit % 8)
+					b := &block{proof: proof{newHash(blockOf, 1), subjects}, data: spoilt, left: effortOfStart()}
+					if b.mend(); !bytes.Equal(b.data, whole) || len(b.changes) != 1 || !b.changes[0].restored {
+						t.Errorf("%s %s, bit %d: changes %+v", subject, value, bit, b.changes)
+					}
+				}
+			}
 		}
 	}
-	others := written(`{"a":1}`, `2`, `"three"`)
-	if b := mended(others, 0); len(b.changes) > 0 {
-		t.Errorf("a stream of other messages was changed: %+v", b.changes)
+}
+
+// Where the message does not show where it begins, a subject that the stream can have is left, and one that it cannot have
+// is damage. In a stream whose subjects are not known all are left.
+func TestASubjectsLengthThatDoesNotShow(t *testing.T) {
+	const left, lost, restored = "left", "lost", "restored"
+	buckets, whole := Subjects{Prefix: "fuzz."}, fuzzed().subjects
+	for _, c := range []struct {
+		says     string
+		subjects Subjects
+		subject  string // and what the record says is behind it
+		message  string
+		want     string
+	}{
+		{"a text", buckets, "fuzz.key", "and its value", left},
+		{"nothing", buckets, "fuzz.key", "", left},
+		{"a number", buckets, "fuzz.key", "17", left},
+		{"several bits wrong, but a key", buckets, "fuzz.k", `eys{}`, left},
+		{"several bits wrong, and no key", buckets, "fuzz.key{\"a\":1", "}", restored},
+		{"no key, and no end that shows", buckets, "fuzz.key with", " a text", lost},
+		{"no key at all", buckets, "fuzz.", " a text", lost},
+		{"a subject of another stream", buckets, "other.key", "{}", lost},
+		{"another of this stream", whole, "fuzz.other", "{}", left},
+		{"no subject of this stream, but its beginning", whole, "fuzz.a, and", " a text", restored},
+		{"no subject of this stream", whole, "fuzz b", "{}", lost},
+		{"not known", Subjects{}, "fuzz key", "{}", left},
+	} {
+		data := append(writtenUnder(c.subject, c.message), writtenUnder("fuzz.a", "{}")...)
+		behind := record(data[extents(data)[1]:])
+		binary.LittleEndian.PutUint64(behind[sequenceAt:], 2)
+		copy(behind.checksum(), sum(newHash(blockOf, 1), behind[sequenceAt:subjectLengthAt], behind.body()))
+		b := &block{proof: proof{newHash(blockOf, 1), c.subjects}, data: bytes.Clone(data), left: effortOfStart()}
+		b.mend()
+		got := left
+		if len(b.changes) > 0 {
+			got = lost
+			if b.changes[0].restored {
+				got = restored
+			}
+		}
+		if got != c.want || len(b.changes) > 1 || got == left && !bytes.Equal(b.data, data) {
+			t.Errorf("%s: %s, want %s; changes %+v", c.says, got, c.want, b.changes)
+		}
+		if len(b.changes) > 0 && b.changes[0].sequence != 1 {
+			t.Errorf("%s: changes %+v", c.says, b.changes)
+		}
+		checkReadable(t, b)
 	}
 }
 
@@ -302,7 +365,7 @@ func TestWithoutACopyNothingIsChanged(t *testing.T) {
 	write(t, crowdBlock(dir, 0), data)
 	aside := filepath.Join(dir, "a file")
 	write(t, aside, nil)
-	if _, err := Store(dir, aside, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := Store(dir, aside, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("no error")
 	}
 	if !bytes.Equal(read(t, crowdBlock(dir, 0)), data) {
@@ -319,9 +382,8 @@ func BenchmarkLook(b *testing.B) {
 	data := written(payloads...)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		block := &block{hash: newHash(blockOf, 1), data: data, left: &effort{}}
+		block := &block{proof: fuzzed(), data: data, left: &effort{}}
 		block.mend()
-		block.mendSubjects()
 		if len(block.changes) > 0 {
 			b.Fatal("changed")
 		}

@@ -13,8 +13,12 @@
 //
 // It does not touch what it does not understand: encrypted or compressed streams, and blocks when no record in the whole
 // store verifies (the format is another). Removals that were damaged beyond one bit are lost: what was removed by them
-// from another block comes back. A record's subject length is the one field that no checksum holds where there are no
-// headers; it is put right where the stream's messages show it (subject.go).
+// from another block comes back.
+//
+// No checksum sees the lengths: that of the record, that of its headers, and, where it has none, that of its subject.
+// The first is known by where the next record begins, the second by how headers end, the third by the subjects that the
+// stream has and by how its messages begin (subject.go). A record with a subject that its stream cannot have, and that does
+// not show where it ends, is damaged.
 //
 // Overload: one block is in memory at a time (8 MiB, and one record); trying bits has a budget for each start; copies
 // have a bound, and the oldest go.

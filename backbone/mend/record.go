@@ -35,6 +35,12 @@ const (
 	subjectMost  = 1 << 10
 )
 
+// proof is what the records of one block are held against.
+type proof struct {
+	hash     *highwayhash.Digest64
+	subjects Subjects
+}
+
 // newHash returns the hash of the records of a stream's block.
 func newHash(stream string, block int) *highwayhash.Digest64 {
 	key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", stream, block))
@@ -81,11 +87,18 @@ func (r record) subjectLength() int {
 	return int(binary.LittleEndian.Uint16(r[subjectLengthAt:]))
 }
 
+func (r record) setSubjectLength(length int) {
+	binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(length))
+}
+
+// body is the subject and all behind it.
+func (r record) body() []byte { return r[subjectAt : len(r)-checksumSize] }
+
 func (r record) checksum() []byte { return r[len(r)-checksumSize:] }
 
 // parts are what the checksum is over, one behind the other; false if the lengths within do not fit.
 func (r record) parts() (parts [3][]byte, ok bool) {
-	body := r[subjectAt : len(r)-checksumSize]
+	body := r.body()
 	subject, rest := r.subjectLength(), 0
 	if r.headers() {
 		rest = headersLengthSize
@@ -108,17 +121,16 @@ func (r record) headersEnd() (at, length int, ok bool) {
 	return subjectAt + len(parts[1]), i + len(end), i >= 0
 }
 
+// headersLength is what it says of the headers' length, which stands at at.
+func (r record) headersLength(at int) int { return int(binary.LittleEndian.Uint32(r[at:])) }
+
 // holds reports whether the record is what was written: its checksum is right, and its lengths fit.
-func (r record) holds(h *highwayhash.Digest64) bool {
+func (r record) holds(p proof) bool {
 	if len(r) < recordLeast || r.length() != len(r) {
 		return false
 	}
 	parts, ok := r.parts()
-	if !ok || !bytes.Equal(sum(h, parts[:]...), r.checksum()) {
-		return false
-	}
-	at, length, known := r.headersEnd()
-	return !known || binary.LittleEndian.Uint32(r[at:]) == uint32(length)
+	return ok && bytes.Equal(sum(p.hash, parts[:]...), r.checksum()) && p.subjects.fits(r)
 }
 
 // likely reports whether a record may begin here, behind the sequence after: it spares most checksums of a search.

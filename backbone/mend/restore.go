@@ -25,50 +25,75 @@ func spend(left *int64, bytes int) bool {
 	return true
 }
 
-// restore puts the record right whose bytes these are, if either its length is wrong or one bit of the rest. It is proved by
-// the checksum: 8 n tries against 64 bits. A record that it cannot put right is as before.
-func (r record) restore(h *highwayhash.Digest64, left *effort) bool {
+// restore puts the record right whose bytes these are, if a length in it is wrong or one bit of the rest. It is proved by
+// the checksum: 8 n tries against 64 bits. A record that it cannot put right is erased.
+func (r record) restore(p proof, left *effort) bool {
 	length := [4]byte(r[:4])
 	for _, headers := range []bool{r.headers(), !r.headers()} {
 		r.setLength(headers)
-		if r.holds(h) {
+		if r.holds(p) {
 			return true
 		}
 	}
 	copy(r, length[:])
-	return r.length() == len(r) && (r.restoreHeadersLength(h) || r.restoreSubjectLength(h) || r.restoreBit(h, left))
+	if r.length() != len(r) {
+		return false
+	}
+	return r.restoreWithin(p) || r.restoreBit(p.hash, left) && (r.holds(p) || r.restoreWithin(p))
 }
 
-func (r record) restoreHeadersLength(h *highwayhash.Digest64) bool {
+// restoreWithin puts the length of the headers right, or that of the subject.
+func (r record) restoreWithin(p proof) bool {
+	return r.restoreHeadersLength(p) || r.restoreSubjectLength(p)
+}
+
+func (r record) restoreHeadersLength(p proof) bool {
 	at, length, known := r.headersEnd()
 	if !known {
 		return false
 	}
 	was := [headersLengthSize]byte(r[at:])
 	binary.LittleEndian.PutUint32(r[at:], uint32(length))
-	if r.holds(h) {
+	if r.holds(p) {
 		return true
 	}
 	copy(r[at:], was[:])
 	return false
 }
 
-// restoreSubjectLength needs that only one bit of it gives a record that holds: without headers any that fits does.
-func (r record) restoreSubjectLength(h *highwayhash.Digest64) bool {
+// restoreSubjectLength takes the length that shows. Where none does, it needs that only one bit of it gives a record that
+// holds: without headers the checksum is right of any that fits.
+func (r record) restoreSubjectLength(p proof) bool {
 	was := r.subjectLength()
-	right, found := 0, 0
+	right, found := p.subjects.end(r)
+	switch {
+	case r.erased() || r.removal():
+		right, found = 0, true
+	case r.headers() || !found:
+		right, found = r.onlySubjectLength(p)
+	}
+	if found {
+		r.setSubjectLength(right)
+		if r.holds(p) {
+			return true
+		}
+	}
+	r.setSubjectLength(was)
+	return false
+}
+
+// onlySubjectLength returns the one length, a bit away from what the record says, that gives a record that holds; false if
+// there is none, or more than one. It leaves another length in the record.
+func (r record) onlySubjectLength(p proof) (length int, only bool) {
+	was, found := r.subjectLength(), 0
 	for bit := range 16 {
-		binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(was^1<<bit))
-		if r.holds(h) {
-			right = was ^ 1<<bit
+		r.setSubjectLength(was ^ 1<<bit)
+		if r.holds(p) {
+			length = was ^ 1<<bit
 			found++
 		}
 	}
-	if found != 1 {
-		right = was
-	}
-	binary.LittleEndian.PutUint16(r[subjectLengthAt:], uint16(right))
-	return found == 1
+	return length, found == 1
 }
 
 // restoreBit tries each bit that the checksum is over, and those of the checksum.

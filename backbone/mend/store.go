@@ -23,12 +23,13 @@ type Report struct {
 
 // mender looks through one store.
 type mender struct {
-	aside  string
-	log    *slog.Logger
-	report Report
-	left   *effort
-	buffer []byte // of one block
-	said   int    // records that were told of
+	aside    string
+	subjects map[string]Subjects
+	log      *slog.Logger
+	report   Report
+	left     *effort
+	buffer   []byte // of one block
+	said     int    // records that were told of
 
 	good    uint64     // records that held, in all streams
 	unclear []position // blocks in which none did, and which wait for that others do
@@ -58,10 +59,14 @@ const sealedEnough = 256 << 20
 // blockMost is the size above which a file is no block of the server's.
 const blockMost = recordMost
 
-// Store mends the blocks of all streams of the file store in dir, whose server must not be running. Copies of damaged blocks
-// go to the folder aside. After an error the server must not be started: it might cut off what could have been mended.
-func Store(dir, aside string, log *slog.Logger) (Report, error) {
-	m := &mender{aside: aside, log: log, left: effortOfStart(), report: Report{Restored: map[string]uint64{}, Erased: map[string]uint64{}}}
+// Store mends the blocks of all streams of the file store in dir, whose server must not be running. It is told the subjects
+// by stream, as what the server has written down of them may be damaged itself. Copies of damaged blocks go to the folder
+// aside. After an error the server must not be started: it might cut off what could have been mended.
+func Store(dir, aside string, subjects map[string]Subjects, log *slog.Logger) (Report, error) {
+	m := &mender{
+		aside: aside, subjects: subjects, log: log, left: effortOfStart(),
+		report: Report{Restored: map[string]uint64{}, Erased: map[string]uint64{}},
+	}
 	folders, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*"))
 	if err != nil {
 		return m.report, fmt.Errorf("find the streams in %s: %w", dir, err)
@@ -204,12 +209,11 @@ func (m *mender) block(s *stream, number int) error {
 	if err != nil || len(data) == 0 {
 		return err
 	}
-	b := &block{hash: newHash(s.name, number), data: data, left: m.left, last: s.last}
+	b := &block{proof: proof{hash: newHash(s.name, number), subjects: m.subjects[s.name]}, data: data, left: m.left, last: s.last}
 	if number == s.newest() {
 		b.sealed = s.sealed
 	}
 	b.mend()
-	b.mendSubjects()
 	m.report.Read += int64(len(data))
 	m.good += uint64(b.good)
 	if b.good == 0 && bytes.HasPrefix(data, []byte(compressedMark)) {
