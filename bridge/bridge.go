@@ -109,6 +109,8 @@ const (
 	ReasonNoSession     = "answer_without_session"
 	ReasonOtherDevice   = "other_device" // CONNECT and the connection below it name two
 	ReasonNotSubscribed = "not_subscribed"
+	ReasonBadTopic      = "bad_topic" // not UTF-8, or with a wildcard
+	ReasonEcho          = "own_message"
 )
 
 // Transports as they stand in devices.Attachment.

@@ -99,7 +99,7 @@ func (b *bridgedDevices) sweep(since time.Time) {
 	}
 	b.mu.Unlock()
 	for _, d := range idle {
-		d.session.Detach(fmt.Sprintf("no message for %s", b.line.external.cfg.Idle))
+		d.session.Detach(fmt.Sprintf("no message for %s", b.line.external.cfg.Timing.Idle))
 	}
 }
 

@@ -3,20 +3,14 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
+	"net/http"
 	"net/url"
-	"os"
-	"time"
+	"strings"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
-
-// dialTimeout bounds the connection, TLS, and the wait for CONNACK and SUBACK each.
-const dialTimeout = 10 * time.Second
 
 // dial opens the connection that paho speaks MQTT on.
 func (e *External) dial(ctx context.Context) (net.Conn, error) {
@@ -24,17 +18,48 @@ func (e *External) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	trust := e.credentials.tls(u)
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Timing.Connect)
 	defer cancel()
-	switch u.Scheme {
-	case "ws", "wss":
-		plain := *u
-		plain.User = nil // gorilla takes no URL with a user
-		return paho.NewWebsocket(plain.String(), e.tls, dialTimeout, nil, nil)
-	case "mqtts", "ssl", "tls":
-		return (&tls.Dialer{Config: e.tls}).DialContext(ctx, "tcp", withPort(u, "8883"))
+	switch {
+	case overWebSocket(u.Scheme):
+		return e.dialWebSocket(ctx, u, trust)
+	case trust != nil:
+		return (&tls.Dialer{Config: trust}).DialContext(ctx, "tcp", withPort(u, "8883"))
 	}
 	return new(net.Dialer).DialContext(ctx, "tcp", withPort(u, "1883"))
+}
+
+// dialWebSocket opens MQTT over WebSocket (MQTT 3.1.1 section 6). paho knows no context: a connection that comes after
+// its end is closed.
+func (e *External) dialWebSocket(ctx context.Context, u *url.URL, trust *tls.Config) (net.Conn, error) {
+	headers := http.Header{}
+	for name, value := range e.cfg.Headers {
+		headers.Set(name, value)
+	}
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		conn, err := paho.NewWebsocket(u.String(), trust, e.cfg.Timing.Connect, headers, nil)
+		opened <- result{conn, err}
+	}()
+	select {
+	case r := <-opened:
+		if r.err != nil && strings.Contains(r.err.Error(), "bad handshake") {
+			return nil, fmt.Errorf("%w: what answers at %s takes no WebSocket for MQTT; check the path and the headers", r.err, u.Redacted())
+		}
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() {
+			if late := <-opened; late.err == nil {
+				_ = late.conn.Close()
+			}
+		}()
+		return nil, fmt.Errorf("open a websocket: %w", ctx.Err())
+	}
 }
 
 func withPort(u *url.URL, port string) string {
@@ -42,58 +67,4 @@ func withPort(u *url.URL, port string) string {
 		return u.Host
 	}
 	return net.JoinHostPort(u.Hostname(), port)
-}
-
-// tlsConfig returns what connections to the broker trust, nil for those without TLS.
-func (c ExternalConfig) tlsConfig() (*tls.Config, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, err
-	}
-	if over, _ := secured(u.Scheme); !over {
-		return nil, nil
-	}
-	trust := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
-	if c.CAFile == "" {
-		return trust, nil
-	}
-	pem, err := os.ReadFile(c.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("ca_file: %w", err)
-	}
-	trust.RootCAs = x509.NewCertPool()
-	if !trust.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", c.CAFile)
-	}
-	return trust, nil
-}
-
-// watchedConn tells of a broken connection at once: paho tells only when its handlers have returned. Its writes have a
-// deadline, which paho's acknowledgements and pings have not.
-type watchedConn struct {
-	net.Conn
-	broken func(error)
-}
-
-func (c *watchedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.broken(err)
-	}
-	if errors.Is(err, net.ErrClosed) {
-		// paho takes the closing of the socket for its own doing, and would keep its goroutines for ever.
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-func (c *watchedConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		c.broken(err)
-	}
-	return n, err
 }

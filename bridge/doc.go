@@ -18,9 +18,9 @@
 // # Overload
 //
 // Telemetry waits: the embedded broker stops reading a device's socket while its message is committed; an external
-// broker's messages wait in a window of MaxInFlight messages that are not acknowledged, and beyond it the socket is not
-// read. Pings wait with them: if that lasts longer than the ping timeout, the connection is made anew, and the broker
-// sends again what was not acknowledged. Commands never wait: a full queue refuses them at once.
+// broker's messages wait in a window, bounded by number and by bytes, of what is not acknowledged, and beyond it the
+// socket is not read. Pings go out all the same, and as nobody reads the answers, the broker's silence ends nothing.
+// Commands never wait: a full queue refuses them at once.
 //
 // # Files in reading order
 //
@@ -28,6 +28,8 @@
 // broker.go (the embedded broker's rules), listen.go, postpone.go (devices that come too fast), conn.go, sieve.go (what is too large), client.go (one connection), pace.go (what is too fast), enrol.go (who comes by an enrolment key), link.go (commands down),
 // response.go (what comes of them), state.go (states up and down), renewing.go (new credentials),
 // reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and mochihook.go (the one that is used, and
-// what has to be mended in it), external.go (an external broker's client), externalconfig.go, dial.go, line.go (one
-// connection to it), discovery.go (devices that nobody registered), bridged.go (devices behind it), metrics.go, log.go.
+// what has to be mended in it), external.go (an external broker's client), externalconfig.go, credentials.go (what it shows
+// and trusts), dial.go, inlet.go (what paho is given to read), line.go (one connection), window.go, screen.go (what is no
+// message of a device), receipts.go (QoS 2), echoes.go (the hub's own words), acks.go, status.go (the hub's last will),
+// ending.go, discovery.go (devices that nobody registered), bridged.go (devices behind it), metrics.go, log.go.
 package bridge

@@ -23,7 +23,7 @@ import (
 func externalConfig(url string) bridge.ExternalConfig {
 	cfg := bridge.DefaultExternalConfig()
 	cfg.Name, cfg.URL, cfg.Username, cfg.Password = "field", url, "bridge", "secret"
-	cfg.RetryMin, cfg.RetryMax = 10*time.Millisecond, 50*time.Millisecond
+	cfg.Timing.RetryMin, cfg.Timing.RetryMax = 10*time.Millisecond, 50*time.Millisecond
 	return cfg
 }
 
@@ -133,7 +133,7 @@ func TestExternalConnectsByTLSAndWebSocket(t *testing.T) {
 	for n, url := range []string{fmt.Sprintf("mqtts://127.0.0.1:%d", overTLS), fmt.Sprintf("ws://127.0.0.1:%d", overWS)} {
 		cfg := externalConfig(url)
 		if n == 0 {
-			cfg.CAFile = ca
+			cfg.TLS.CAFile = ca
 		}
 		e := openExternal(t, h, cfg)
 		wantToken(t, device.Publish("devices/sensor-1/telemetry", 2, false, `{"n":1}`))
@@ -287,7 +287,7 @@ func TestExternalWindowBoundsWhatIsNotAcknowledged(t *testing.T) {
 	h := newHub(t)
 	h.device("sensor-1")
 	cfg := externalConfig(m.url())
-	cfg.MaxInFlight = 5
+	cfg.Window.Messages = 5
 	e := openExternal(t, h, cfg)
 	device := m.client("device")
 	defer device.Disconnect(100)
@@ -311,7 +311,7 @@ func TestExternalEndsIdleDevices(t *testing.T) {
 	h := newHub(t)
 	h.device("sensor-1")
 	cfg := externalConfig(m.url())
-	cfg.Idle = time.Second
+	cfg.Timing.Idle = time.Second
 	openExternal(t, h, cfg)
 	device := m.client("device")
 	defer device.Disconnect(100)
@@ -356,7 +356,7 @@ func TestExternalReportsARefusedSubscription(t *testing.T) {
 		if err != nil || pk.FixedHeader.Type != packets.Subscribe {
 			return
 		}
-		_, _ = r.conn.Write([]byte{0x90, 5, 0, 1, 1, 0x80, 1})
+		_, _ = r.conn.Write([]byte{0x90, 6, 0, 1, 1, 0x80, 1, 1})
 		_, _ = r.read()
 	})
 	h := newHub(t)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -24,7 +25,11 @@ type line struct {
 	external *External
 	devices  *bridgedDevices
 	client   paho.Client // set by start
-	window   chan struct{}
+	window   *window
+	inlet    atomic.Pointer[inlet] // set by dial
+	resumed  atomic.Bool           // the broker had a session of ours
+	refused  atomic.Bool           // CONNACK said no
+	living   atomic.Bool           // connected and subscribed: a stop drains it
 	queue    chan paho.Message
 	outgoing chan publication // commands
 	work     sync.WaitGroup
@@ -34,6 +39,7 @@ type line struct {
 
 	mu      sync.Mutex
 	current paho.Message // the one that take has given to the journal
+	receipt *receipt     // its own
 	joined  uint64       // the last commit that one of ours joined
 	durable uint64       // the last commit that is durable
 	waiting []uncommitted
@@ -45,16 +51,17 @@ type line struct {
 type uncommitted struct {
 	message paho.Message
 	gen     uint64
-	held    *bool // nil: it is not; guarded by the line's mu
+	held    *bool    // nil: it is not; guarded by the line's mu
+	receipt *receipt // of QoS 2; nil: none
 }
 
-var errStopped = errors.New("the bridge is closed")
+var errStopped = &ending{endClosed, errors.New("the bridge is closed")}
 
 func newLine(e *External) *line {
 	l := &line{
 		external: e,
-		window:   make(chan struct{}, e.cfg.MaxInFlight),
-		queue:    make(chan paho.Message, e.cfg.MaxInFlight),
+		window:   newWindow(e.cfg.Window),
+		queue:    make(chan paho.Message, e.cfg.Window.Messages),
 		outgoing: make(chan publication, commandQueue),
 		wake:     make(chan struct{}, 1),
 	}
@@ -67,25 +74,37 @@ func newLine(e *External) *line {
 func (l *line) dial(*url.URL, paho.ClientOptions) (net.Conn, error) {
 	nc, err := l.external.dial(l.alive)
 	if err != nil {
+		l.fail(&ending{endConnect, err})
 		return nil, err
 	}
 	context.AfterFunc(l.alive, func() { _ = nc.Close() })
-	return &watchedConn{Conn: nc, broken: func(err error) { l.fail(fmt.Errorf("connection lost: %w", err)) }}, nil
+	in := newInlet(nc, l)
+	l.inlet.Store(in)
+	return in, nil
 }
 
-// wait waits for paho's token, the end of the connection or Close.
+// resumes notes whether the broker had kept our session.
+func (l *line) resumes(session bool) {
+	l.resumed.Store(session)
+	if !session {
+		l.external.receipts.forget()
+	}
+}
+
+// wait waits for paho's token or the end of the connection.
 func (l *line) wait(t paho.Token) error {
-	patience := time.NewTimer(2 * dialTimeout)
+	patience := time.NewTimer(l.external.cfg.Timing.Connect)
 	defer patience.Stop()
 	select {
 	case <-t.Done():
+		if t.Error() != nil && l.alive.Err() != nil {
+			return context.Cause(l.alive) // paho knows less of it
+		}
 		return t.Error()
 	case <-l.alive.Done():
 		return context.Cause(l.alive)
-	case <-l.external.stopping.Done():
-		return errStopped
 	case <-patience.C:
-		return errors.New("no answer from the broker")
+		return &ending{endSilent, fmt.Errorf("no answer from the broker within %s", l.external.cfg.Timing.Connect)}
 	}
 }
 
@@ -96,15 +115,28 @@ func (l *line) start(client paho.Client) {
 	l.work.Go(l.sendAll)
 }
 
+// stopConnecting ends a connection that has not come about when the bridge is closed.
+func (l *line) stopConnecting() {
+	if !l.living.Load() {
+		l.fail(errStopped)
+	}
+}
+
 // live returns when the connection has ended or Close was called, and in that case not before what was received is
 // acknowledged.
 func (l *line) live() error {
-	sweep := time.NewTicker(l.external.cfg.Idle / 4)
+	l.living.Store(true)
+	timing := l.external.cfg.Timing
+	sweep := time.NewTicker(timing.Idle / 4)
 	defer sweep.Stop()
+	pulse := time.NewTicker(timing.Keepalive / 4)
+	defer pulse.Stop()
 	for {
 		select {
 		case <-sweep.C:
-			l.devices.sweep(time.Now().Add(-l.external.cfg.Idle))
+			l.devices.sweep(time.Now().Add(-timing.Idle))
+		case <-pulse.C:
+			l.checkPulse(timing.Keepalive)
 		case <-l.alive.Done():
 			return context.Cause(l.alive)
 		case <-l.external.stopping.Done():
@@ -114,15 +146,23 @@ func (l *line) live() error {
 	}
 }
 
-// drain waits until all that was received is acknowledged. receive takes nothing more, so whoever holds the whole window
-// knows that it is empty.
+// checkPulse shows the broker that the hub lives, and leaves one that does not answer. While the hub does not read, for
+// its window is full, the broker's silence says nothing.
+func (l *line) checkPulse(keepalive time.Duration) {
+	in := l.inlet.Load()
+	if in.unsent() >= keepalive/2 {
+		in.ping()
+	}
+	if silence := in.silence(); silence > keepalive*3/2 {
+		l.fail(&ending{endSilent, fmt.Errorf("the broker has sent nothing for %s, no answers to pings either", silence.Round(time.Second))})
+	}
+}
+
+// drain waits until all that was received is acknowledged. receive takes nothing more.
 func (l *line) drain() {
-	for range cap(l.window) {
-		select {
-		case l.window <- struct{}{}:
-		case <-l.alive.Done():
-			return
-		}
+	l.window.empty(l.alive.Done())
+	if err := l.external.sayStatus(l, l.client, statusOffline); err != nil && l.alive.Err() == nil {
+		l.external.log.Warn("external mqtt broker was not told that the hub stops", "err", err)
 	}
 }
 
@@ -136,21 +176,21 @@ func (l *line) end() {
 	l.devices.detachAll("the connection to the external broker ended")
 }
 
-// receive is paho's handler. While the window is full it does not return and paho reads nothing more, pings included: a
-// wait longer than the ping timeout ends the connection, and the broker sends again what was not acknowledged.
+// receive is paho's handler. While the window is full it does not return and paho reads nothing more, answers to pings
+// included; the connection lives on all the same (checkPulse).
 func (l *line) receive(_ paho.Client, m paho.Message) {
 	select {
 	case <-l.external.stopping.Done():
 		return
 	default:
 	}
-	select {
-	case l.window <- struct{}{}:
+	if l.window.enter(weight(m), l.alive.Done(), l.external.stopping.Done()) {
 		l.queue <- m // as long as the window: never full
-	case <-l.alive.Done():
-	case <-l.external.stopping.Done():
 	}
 }
+
+// weight is what a message counts in the window, in bytes.
+func weight(m paho.Message) int { return len(m.Topic()) + len(m.Payload()) }
 
 // takeAll hands the messages to the journal, one after the other.
 func (l *line) takeAll() {
@@ -165,7 +205,7 @@ func (l *line) takeAll() {
 				continue
 			}
 			if err != nil {
-				l.fail(fmt.Errorf("journal: %w", err))
+				l.failJournal(err)
 				return
 			}
 		case <-l.alive.Done():
@@ -178,6 +218,9 @@ func (l *line) takeAll() {
 func (l *line) take(s *scratch, in paho.Message) error {
 	e := l.external
 	m := message{topic: in.Topic(), payload: in.Payload(), qos: in.Qos(), retained: in.Retained()}
+	if taken, err := l.screen(in); taken || err != nil {
+		return err
+	}
 	device, about, ok := splitTopic(e.cfg.Prefix, m.topic)
 	if !ok || !about.fromDevice() {
 		return l.refuse(in, "", &refusal{reason: ReasonTopic, message: "not a topic of a device"})
@@ -191,8 +234,9 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return l.refuse(in, device, &refusal{reason: ReasonDisabled, message: "the device is disabled"})
 	}
 	profile := e.hub.Profiles.Of(device)
-	e.hub.Throttle.Overrun(device, profile, int64(len(m.payload)))
-	if r := checkSize(int64(len(m.payload)), profile.Limits.MaxFrame); r != nil {
+	size := sizeBefore(m.payload, e.mark)
+	e.hub.Throttle.Overrun(device, profile, size)
+	if r := checkSize(size, min(profile.Limits.MaxFrame, int64(e.cfg.Window.MaxPayload))); r != nil {
 		e.hub.Throttle.Passed(devices.LimitMaxFrame, profile, 1)
 		return l.refuse(in, device, r)
 	}
@@ -249,83 +293,6 @@ func (l *line) refuse(in paho.Message, device string, r *refusal) error {
 	return r
 }
 
-// settle lets a message that the journal has nothing to do with be acknowledged after those before it.
-func (l *line) settle(in paho.Message) {
-	l.mu.Lock()
-	l.waiting = append(l.waiting, uncommitted{message: in, gen: l.lastGen()})
-	l.advance()
-	l.mu.Unlock()
-	l.signal()
-}
-
-// lastGen returns the commit of the message before, which one that joins none follows. It needs mu.
-func (l *line) lastGen() uint64 {
-	if len(l.waiting) == 0 {
-		return 0
-	}
-	return l.waiting[len(l.waiting)-1].gen
-}
-
-// advance moves what may be acknowledged to ready. It needs mu.
-func (l *line) advance() {
-	n := 0
-	for n < len(l.waiting) && l.waiting[n].gen <= l.durable && (l.waiting[n].held == nil || !*l.waiting[n].held) {
-		l.ready = append(l.ready, l.waiting[n].message)
-		n++
-	}
-	l.waiting = l.waiting[n:]
-}
-
-// Join implements wire.Waiter: the message that take is about joins commit gen.
-func (l *line) Join(gen uint64) (first bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, uncommitted{message: l.current, gen: gen})
-	first = l.joined != gen
-	l.joined = gen
-	return first
-}
-
-// Committed implements wire.Waiter.
-func (l *line) Committed(gen uint64, err error) {
-	if err != nil {
-		l.fail(fmt.Errorf("journal: %w", err))
-		return
-	}
-	l.mu.Lock()
-	l.durable = max(l.durable, gen)
-	l.advance()
-	l.mu.Unlock()
-	l.signal()
-}
-
-func (l *line) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// acknowledge sends the acknowledgements of what is ready.
-func (l *line) acknowledge() {
-	for {
-		select {
-		case <-l.wake:
-		case <-l.alive.Done():
-			return
-		}
-		l.mu.Lock()
-		ready := l.ready
-		l.ready = nil
-		l.mu.Unlock()
-		for _, m := range ready {
-			m.Ack() // waits for the socket, at most until the write's deadline
-			l.external.metrics.acked.Inc()
-			<-l.window
-		}
-	}
-}
-
 // send queues a command without waiting.
 func (l *line) send(out publication) error {
 	if l.alive.Err() != nil {
@@ -344,6 +311,7 @@ func (l *line) sendAll() {
 		select {
 		case out := <-l.outgoing:
 			// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
+			l.external.echoes.note(out.topic, out.payload)
 			if err := l.wait(l.client.Publish(out.topic, out.qos, false, out.payload)); err != nil {
 				l.fail(fmt.Errorf("publish to a device: %w", err))
 				return

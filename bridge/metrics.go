@@ -67,19 +67,28 @@ func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*br
 // externalMetrics counts what the client of one external broker does.
 type externalMetrics struct {
 	registered
-	received tally
-	refused  refusals
-	acked    tally
-	commands tally
-	connects tally
+	received     tally
+	refused      refusals
+	acked        tally
+	commands     tally
+	connects     tally
+	ended        *prometheus.CounterVec // by the word of the ending
+	sessionsLost tally
 }
 
 func newExternalMetrics(to prometheus.Registerer, name string, connected, inflight func() float64) (*externalMetrics, error) {
 	if to != nil {
 		to = prometheus.WrapRegistererWith(prometheus.Labels{"bridge": name}, to)
 	}
-	m := &externalMetrics{refused: newRefusals("hub_bridge_refused_total")}
+	m := &externalMetrics{
+		refused: newRefusals("hub_bridge_refused_total"),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_bridge_disconnects_total", Help: "Connections to the external broker that ended or did not come about, by the reason.",
+		}, []string{"reason"}),
+	}
 	return m, m.register(to,
+		m.ended,
+		m.sessionsLost.collector("hub_bridge_sessions_lost_total", "Connections on which the external broker knew nothing of the session that it was to keep."),
 		m.received.collector("hub_bridge_received_total", "Messages received from the external broker."),
 		m.refused.byReason,
 		m.acked.collector("hub_bridge_acknowledged_total", "Messages acknowledged to the external broker, refused ones too."),

@@ -134,16 +134,14 @@ func (l *line) hold(in paho.Message) *bool {
 	held := true
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(l.waiting, uncommitted{message: in, gen: l.lastGen(), held: &held})
+	l.waiting = append(l.waiting, uncommitted{message: in, gen: l.lastGen(), held: &held, receipt: l.receipt})
 	return &held
 }
 
 func (l *line) release(held *bool) {
 	l.mu.Lock()
 	*held = false
-	l.advance()
-	l.mu.Unlock()
-	l.signal()
+	l.settled(l.advance())
 }
 
 // Desire implements devices.Link.

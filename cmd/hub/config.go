@@ -5,6 +5,7 @@ import (
 
 	"telemetryhub/auth"
 	"telemetryhub/backbone"
+	"telemetryhub/bridge"
 	"telemetryhub/devices"
 	"telemetryhub/devices/discovery"
 	"telemetryhub/devices/state"
@@ -204,18 +205,35 @@ type BridgeConfig struct {
 
 // BrokerConfig reaches one external MQTT broker.
 type BrokerConfig struct {
-	Name         string `yaml:"name"`
-	URL          string `yaml:"url"` // scheme tcp, ssl, ws or wss
-	Username     string `yaml:"username"`
-	Password     Secret `yaml:"password"`
-	PasswordFile string `yaml:"password_file"`
-	CAFile       string `yaml:"ca_file"`
-	ClientID     string `yaml:"client_id"` // empty: telemetry-hub-NAME-HOST
+	Name string `yaml:"name"`
+
+	URL          string   `yaml:"url"`     // scheme mqtt, mqtts, ws or wss; tcp and ssl for the first two
+	Headers      []Secret `yaml:"headers"` // of the WebSocket's request, NAME: VALUE
+	Username     string   `yaml:"username"`
+	Password     Secret   `yaml:"password"`
+	PasswordFile string   `yaml:"password_file"` // read again for each connection
+	CAFile       string   `yaml:"ca_file"`
+	CertFile     string   `yaml:"cert_file"` // the hub's for the broker, with KeyFile; both are read again for each connection
+	KeyFile      string   `yaml:"key_file"`
+	ServerName   string   `yaml:"server_name"` // in the broker's certificate; empty: the URL's host
+	ClientID     string   `yaml:"client_id"`   // empty: telemetry-hub-NAME-HOST
+
 	TopicsPrefix string `yaml:"topics_prefix"`
 	QoS          int    `yaml:"qos"`
+	Share        string `yaml:"share"`        // group of hubs that split the readings; empty: none
+	StatusTopic  string `yaml:"status_topic"` // online and offline, retained; empty: none
 	CleanSession bool   `yaml:"clean_session"`
 	Admit        string `yaml:"admit"`     // devices that are not registered: ask or always
 	AdmitMax     int    `yaml:"admit_max"` // always: no more of them
+
+	MaxInflight      int           `yaml:"max_inflight"`       // messages that are received and not yet acknowledged
+	MaxInflightBytes Size          `yaml:"max_inflight_bytes"` // and their bytes
+	MaxPayload       Size          `yaml:"max_payload"`
+	Idle             time.Duration `yaml:"idle"`            // silence after which a device counts as offline
+	ConnectTimeout   time.Duration `yaml:"connect_timeout"` // to CONNACK, and again to SUBACK
+	Keepalive        time.Duration `yaml:"keepalive"`
+	RetryMin         time.Duration `yaml:"retry_min"` // waits between attempts are drawn from zero to a bound that doubles from this
+	RetryMax         time.Duration `yaml:"retry_max"` // to this
 }
 
 // LogConfig says what the hub tells about itself.
@@ -226,8 +244,11 @@ type LogConfig struct {
 
 // defaults fills a broker of the list before its keys are read.
 func (b *BrokerConfig) defaults() {
-	b.TopicsPrefix = "devices"
-	b.QoS = 1
+	e := bridge.DefaultExternalConfig()
+	b.TopicsPrefix, b.QoS = e.Prefix, e.QoS
+	b.MaxInflight, b.MaxInflightBytes, b.MaxPayload = e.Window.Messages, Size(e.Window.Bytes), Size(e.Window.MaxPayload)
+	b.Idle, b.ConnectTimeout, b.Keepalive = e.Timing.Idle, e.Timing.Connect, e.Timing.Keepalive
+	b.RetryMin, b.RetryMax = e.Timing.RetryMin, e.Timing.RetryMax
 	b.Admit, b.AdmitMax = admitAsk, discovery.DefaultMax
 }
 

@@ -22,7 +22,11 @@ func (c *Config) resolveSecrets(getenv func(string) string, faults *faultList) {
 	for i := range c.Bridge.Brokers {
 		broker := &c.Bridge.Brokers[i]
 		key := fmt.Sprintf("bridge.brokers[%d].password", i)
-		broker.Password = resolveSecret(faults, key, broker.Password, broker.PasswordFile, getenv(brokerPasswordVariable(broker.Name)))
+		fromEnvironment := getenv(brokerPasswordVariable(broker.Name))
+		broker.Password = resolveSecret(faults, key, broker.Password, broker.PasswordFile, fromEnvironment)
+		if fromEnvironment != "" {
+			broker.PasswordFile = "" // which would be read again for each connection
+		}
 	}
 }
 

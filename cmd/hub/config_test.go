@@ -178,7 +178,7 @@ log:
 		`hub.yaml:22: bridge.brokers[0].qos: 3 is too large: at most 2`,
 		`hub.yaml:23: bridge.brokers[0].passwort: unknown key; did you mean bridge.brokers.password?`,
 		`hub.yaml:24: bridge.brokers[1].name: "plant" is already the name of bridge.brokers[0]`,
-		`hub.yaml:25: bridge.brokers[1].url: is not a URL of the form tcp://HOST:PORT (schemes: tcp, ssl, ws, wss)`,
+		`hub.yaml:25: bridge.brokers[1].url: is not a URL of the form mqtt://HOST:PORT (schemes: mqtt, mqtts, ws, wss, tcp, ssl)`,
 		`hub.yaml:27: log.level: "loud" is not one of debug, info, warn, error`,
 		`hub.yaml:29: log.format: is set twice; the first is on line 28`,
 	)
@@ -203,7 +203,18 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"token file missing":       {"store:\n  influxdb:\n    token_file: " + missing, `hub.yaml:3: store.influxdb.token_file: open ` + missing + `: no such file or directory`},
 		"token file empty":         {"store:\n  influxdb:\n    token_file: /dev/null", `hub.yaml:3: store.influxdb.token_file: /dev/null is empty`},
 		"password without user":    {"bridge:\n  brokers:\n    - {name: a, url: 'tcp://b', password: c}", `hub.yaml:3: bridge.brokers[0].password: needs a username: MQTT 3.1.1 allows no password without one`},
-		"broker without url":       {"bridge:\n  brokers:\n    - name: a", `hub.yaml:3: bridge.brokers[0].url: is needed; write it like tcp://HOST:PORT`},
+		"broker without url":       {"bridge:\n  brokers:\n    - name: a", `hub.yaml:3: bridge.brokers[0].url: is needed; write it like mqtt://HOST:PORT`},
+		"user in the url":          {"bridge:\n  brokers:\n    - {name: a, url: 'mqtt://u:p@b'}", `hub.yaml:3: bridge.brokers[0].url: holds a user: it belongs into username, its password into password_file or the environment`},
+		"path without WebSocket":   {"bridge:\n  brokers:\n    - {name: a, url: 'mqtt://b/mqtt'}", `hub.yaml:3: bridge.brokers[0].url: has a path, which only ws:// and wss:// have`},
+		"headers without path":     {"bridge:\n  brokers:\n    - {name: a, url: 'mqtt://b', headers: ['A: b']}", `hub.yaml:3: bridge.brokers[0].headers: are sent with ws:// and wss:// only`},
+		"headers of the handshake": {"bridge:\n  brokers:\n    - {name: a, url: 'ws://b', headers: ['Upgrade: b']}", `hub.yaml:3: bridge.brokers[0].headers[0]: Upgrade is set by the WebSocket's handshake itself`},
+		"broker's TLS without TLS": {"bridge:\n  brokers:\n    - {name: a, url: 'ws://b', server_name: c}", `hub.yaml:3: bridge.brokers[0].server_name: is of no use with ws://, which has no TLS; write mqtts:// or wss://`},
+		"half a pair":              {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', cert_file: /dev/null}", `hub.yaml:3: bridge.brokers[0].key_file: is needed with cert_file`},
+		"group with a slash":       {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', share: a/b}", `hub.yaml:3: bridge.brokers[0].share: "a/b" is not the name of a group: no /, + or #; write it like hubs`},
+		"status of a device":       {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', status_topic: devices/d/state}", `hub.yaml:3: bridge.brokers[0].status_topic: "devices/d/state" is a topic of devices: the hub would take its own word for theirs`},
+		"short keepalive":          {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', keepalive: 10ms}", `hub.yaml:3: bridge.brokers[0].keepalive: 10ms is too small: at least 1s`},
+		"waits that shrink":        {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', retry_min: 2m}", `hub.yaml:3: bridge.brokers[0].retry_max: 1m0s is too small: at least 2m0s`},
+		"one client id twice":      {"bridge:\n  brokers:\n    - {name: a, url: 'wss://b', client_id: c}\n    - {name: b, url: 'wss://b', client_id: c}", `hub.yaml:4: bridge.brokers[1].client_id: "c" is already that of bridge.brokers[0] at the same broker, which would end one connection for the other`},
 		"retention of a server":    {"store:\n  kind: influxdb\n  retention: 24h\n  influxdb: {url: 'http://a', bucket: b}", `hub.yaml:3: store.retention: is for the embedded store; with InfluxDB the bucket has its own retention`},
 		"nats over http":           {"nats:\n  url: nats://a,http://b", `hub.yaml:2: nats.url: is not a URL of the form nats://HOST:PORT (schemes: nats, tls, ws, wss)`},
 		"no list of names":         {"tls:\n  names: a", `hub.yaml:2: tls.names: must be a list, not the value "a"`},
@@ -272,6 +283,8 @@ func TestBoundsAreThoseOfTheParts(t *testing.T) {
 		"mqtt: {session_expiry: 8760h, listen: off, plain_listen: ':1883', plain_anywhere: true}\ndevices: {max_frame: 16MiB}",
 		"mqtt: {plain_listen: '[::1]:1883'}",
 		"bridge: {brokers: [{name: a, url: 'ws://h', qos: 0}, {name: " + strings.Repeat("x", 32) + ", url: 'ssl://h:1', qos: 2, topics_prefix: a/b, username: u, password: p}]}",
+		"bridge: {brokers: [{name: a, url: 'wss://h/mqtt', headers: ['A: b'], server_name: s, share: g, status_topic: hubs/a, max_inflight: 1, max_inflight_bytes: 64KiB, max_payload: 1KiB, idle: 1s, connect_timeout: 100ms, keepalive: 1s, retry_min: 1ms, retry_max: 1ms}]}",
+		"bridge: {brokers: [{name: a, url: 'mqtts://h', max_inflight: 65535, max_inflight_bytes: 1GiB, max_payload: 16MiB, idle: 24h, connect_timeout: 10m, keepalive: 12h, retry_min: 1h, retry_max: 24h}]}",
 	} {
 		cfg, err := LoadConfig(writeConfig(t, text), noEnvironment)
 		if err != nil {
@@ -329,10 +342,10 @@ bridge:
 	want.Ingest.BatchAge = time.Second
 	want.MQTT.Listen = ""
 	want.MQTT.PlainListen = "localhost:1883"
-	want.Bridge.Brokers = []BrokerConfig{{
-		Name: "plant-1", URL: "ssl://broker.example:8883", Username: "hub", Password: "0123", TopicsPrefix: "devices", QoS: 1,
-	}}
-	want.Bridge.Brokers[0].Admit, want.Bridge.Brokers[0].AdmitMax = "ask", 1000
+	var broker BrokerConfig
+	broker.defaults()
+	broker.Name, broker.URL, broker.Username, broker.Password = "plant-1", "ssl://broker.example:8883", "hub", "0123"
+	want.Bridge.Brokers = []BrokerConfig{broker}
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("read %+v\nwant %+v", cfg, want)
 	}

@@ -261,6 +261,10 @@ func (b BridgeConfig) validate(faults *faultList) {
 		if earlier := slices.IndexFunc(b.Brokers, same); earlier < i && broker.Name != "" {
 			faults.add(at+".name", "%q is already the name of bridge.brokers[%d]", broker.Name, earlier)
 		}
+		same = func(other BrokerConfig) bool { return other.URL == broker.URL && other.ClientID == broker.ClientID }
+		if earlier := slices.IndexFunc(b.Brokers, same); earlier < i && broker.ClientID != "" {
+			faults.add(at+".client_id", "%q is already that of bridge.brokers[%d] at the same broker, which would end one connection for the other", broker.ClientID, earlier)
+		}
 	}
 	b.validateAdmit(faults)
 }
@@ -269,16 +273,9 @@ func (b BrokerConfig) validate(faults *faultList, at string) {
 	if !validBrokerName(b.Name) {
 		faults.add(at+".name", "%q is not a name: 1 to 32 letters, digits, - and _", b.Name)
 	}
-	wantURL(faults, at+".url", b.URL, "tcp", "ssl", "ws", "wss")
-	wantFile(faults, at+".ca_file", b.CAFile)
-	within(faults, at+".qos", b.QoS, 0, 2)
-	if b.Username == "" && b.Password != "" {
-		// MQTT 3.1.1, section 3.1.2.9.
-		faults.add(at+".password", "needs a username: MQTT 3.1.1 allows no password without one")
-	}
-	if b.TopicsPrefix == "" || strings.ContainsAny(b.TopicsPrefix, "+#\x00") || strings.Trim(b.TopicsPrefix, "/") != b.TopicsPrefix {
-		faults.add(at+".topics_prefix", "%q is not a beginning of topics: no + or #, no / at its ends; write it like devices", b.TopicsPrefix)
-	}
+	b.validateAccess(faults, at)
+	b.validateTopics(faults, at)
+	b.validateBounds(faults, at)
 }
 
 // validBrokerName accepts what can be part of the name of an environment variable and of a label in a metric.

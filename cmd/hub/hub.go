@@ -302,10 +302,7 @@ func (c Config) broker() bridge.BrokerConfig {
 }
 
 func (c Config) external(b BrokerConfig) bridge.ExternalConfig {
-	e := bridge.DefaultExternalConfig()
-	e.Name, e.URL, e.Username, e.Password, e.CAFile = b.Name, b.URL, b.Username, string(b.Password), b.CAFile
-	e.ClientID, e.Prefix, e.QoS, e.CleanSession = b.ClientID, b.TopicsPrefix, b.QoS, b.CleanSession
-	return e
+	return b.external()
 }
 
 func (h *hub) openAPI(context.Context) (err error) {
