@@ -168,7 +168,8 @@ func backoff(attempt int, lowest, highest time.Duration, draw func(int64) int64)
 func (e *External) connect() error {
 	l := newLine(e)
 	defer l.end()
-	defer context.AfterFunc(e.stopping, l.stopConnecting)()
+	watched := context.AfterFunc(e.stopping, l.stopConnecting)
+	defer watched()
 	client := paho.NewClient(e.options(l))
 	if err := l.wait(client.Connect()); err != nil {
 		if l.refused.Load() {
