@@ -32,10 +32,11 @@ func partImports() map[string][]string {
 		"commands/catalogue": {},
 		"store":              {"wire"},
 		"ingest":             {"backbone", "wire"},
-		"bridge":             {"devices", "commands", "wire"},
+		"bridge":             {"devices", "commands", "wire", "bridge/maps"},
+		"bridge/maps":        {"wire"},
 		"api":                {"devices", "commands", "commands/catalogue", "wire", "auth", "auth/acts"},
 		"api/client":         {},
-		"cmd/hub":            {"wire", "auth", "backbone", "web", "auth/acts", "devices", "commands", "commands/catalogue", "store", "ingest", "bridge", "api"},
+		"cmd/hub":            {"wire", "auth", "backbone", "web", "auth/acts", "devices", "commands", "commands/catalogue", "store", "ingest", "bridge", "bridge/maps", "api"},
 		"cmd/hubctl":         {"api/client"},
 		"cmd/device-sim":     {"api/client", "wire"},
 		"bench":              {"api/client", "wire", "store/influxtest"},
@@ -57,7 +58,8 @@ func moduleHomes() map[string][]string {
 		"github.com/eclipse/paho.mqtt.golang":         {"bridge", "cmd/device-sim"},
 		"github.com/mochi-mqtt/server/v2":             {"bridge"},
 		"github.com/influxdata/influxdb-client-go/v2": {"store"},
-		"github.com/influxdata/influxdb":              {"store"},
+		"github.com/influxdata/influxdb":              {"store", "bridge/maps"}, // there its line protocol alone
+		"github.com/expr-lang/expr":                   {"bridge/maps"},
 		"github.com/influxdata/influxql":              {"store"},
 		"go.uber.org/zap":                             {"store"}, // the engine's logger
 		"github.com/nats-io/nats-server/v2":           {"backbone"},

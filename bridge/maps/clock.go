@@ -1,0 +1,148 @@
+package maps
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"telemetryhub/wire"
+)
+
+// clock reads the time of a payload.
+type clock struct {
+	from   taken
+	format string
+	layout string // of a format that is neither iso nor a unit
+	zone   *time.Location
+}
+
+// formats are the units of numbers, in ms.
+func unitOf(format string) (ms float64, age, ok bool) {
+	switch format {
+	case "s":
+		return 1000, false, true
+	case "ms":
+		return 1, false, true
+	case "us":
+		return 1e-3, false, true
+	case "ns":
+		return 1e-6, false, true
+	case "age_s":
+		return 1000, true, true
+	case "age_ms":
+		return 1, true, true
+	}
+	return 0, false, false
+}
+
+func compileClock(c Clock) (clock, string, error) {
+	k := clock{format: c.TimeFormat, zone: time.UTC}
+	var err error
+	if k.from, err = optional(c.Time); err != nil {
+		return k, "time", err
+	}
+	if c.TimeZone != "" {
+		if k.zone, err = time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
+			return k, "time_zone", fmt.Errorf("%q is not a time zone such as Europe/Berlin", c.TimeZone)
+		}
+	}
+	if c.Time == "" && (c.TimeFormat != "" || c.TimeZone != "") {
+		return k, "time_format", errors.New("is of no use without time")
+	}
+	if k.format == "" {
+		k.format = "iso"
+	}
+	if _, _, isUnit := unitOf(k.format); isUnit || k.format == "iso" {
+		return k, "", nil
+	}
+	// A layout that says nothing of the day would make times of the year 0.
+	k.layout = k.format
+	a, b := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC), time.Date(2012, 11, 14, 15, 16, 17, 0, time.UTC)
+	if a.Format(k.layout) == b.Format(k.layout) || !strings.Contains(k.layout, "06") {
+		return k, "time_format", fmt.Errorf("%q is not iso, s, ms, us, ns, age_s, age_ms or a layout of Go with year and day, such as 2006-01-02 15:04:05", k.format)
+	}
+	return k, "", nil
+}
+
+// append appends the members of telemetry that tell the time. A time that cannot be read is written so that its reading
+// is quarantined as bad_time, with what was received in it.
+func (k *clock) append(dst []byte, f *facts) ([]byte, error) {
+	v, err := k.from.of(f)
+	if err != nil {
+		return dst, fmt.Errorf("time: %w", err)
+	}
+	if !v.isThere() {
+		return dst, nil
+	}
+	if ms, age, isUnit := unitOf(k.format); isUnit {
+		n, err := strconv.ParseFloat(strings.TrimSpace(string(v.text)), 64)
+		n = math.Round(n * ms)
+		if err != nil || !(math.Abs(n) <= 1e15) || v.kind != number && v.kind != text {
+			return appendBad(dst, v), nil
+		}
+		name := `"ts":`
+		if age {
+			name = `"age_ms":`
+		}
+		return append(strconv.AppendInt(append(dst, name...), int64(n), 10), ','), nil
+	}
+	at, ok := k.parse(string(v.text))
+	if v.kind != text || !ok {
+		return appendBad(dst, v), nil
+	}
+	dst = append(dst, `"ts":`...)
+	return append(strconv.AppendInt(dst, at.UnixMilli(), 10), ','), nil
+}
+
+func appendBad(dst []byte, v value) []byte {
+	dst = append(dst, `"ts":`...)
+	dst = wire.AppendQuoted(dst, append([]byte("not a time: "), v.text...))
+	return append(dst, ',')
+}
+
+// parse reads a time. One that names no zone is of the map's.
+func (k *clock) parse(s string) (time.Time, bool) {
+	if k.layout != "" {
+		return k.local(k.layout, s)
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999Z0700", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999 -0700"} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, true
+		}
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"} {
+		if at, ok := k.local(layout, s); ok {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// local reads a time by a layout. A clock that is set back shows an hour twice: the first is meant. A clock that is set
+// forward never shows the hour that it leaves out: that is no time.
+func (k *clock) local(layout, s string) (time.Time, bool) {
+	if hasZone(layout) {
+		at, err := time.ParseInLocation(layout, s, k.zone)
+		return at, err == nil
+	}
+	wall, err := time.Parse(layout, s)
+	if err != nil {
+		return time.Time{}, false
+	}
+	const day = 24 * time.Hour // no zone changes its clock twice in two days
+	for _, near := range []time.Time{wall.Add(-day), wall.Add(day)} {
+		_, offset := near.In(k.zone).Zone()
+		at := wall.Add(-time.Duration(offset) * time.Second)
+		if _, is := at.In(k.zone).Zone(); is == offset {
+			return at, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func hasZone(layout string) bool {
+	return strings.Contains(layout, "MST") || strings.Contains(layout, "Z07") || strings.Contains(layout, "-07")
+}

@@ -1,0 +1,506 @@
+package maps
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/expr-lang/expr/vm"
+
+	"telemetryhub/wire"
+)
+
+// Scratch is what taking one message needs; it is kept and used again, by one goroutine at a time. The zero value is
+// ready.
+type Scratch struct {
+	decoder  wire.Decoder
+	machine  vm.VM
+	quoted   []byte
+	made     []byte // the result of an expression
+	vars     Vars
+	outcomes []Outcome
+	slots    []*slot
+	used     int
+	name     []byte
+}
+
+// slot is what one outcome is written into.
+type slot struct {
+	telemetry wire.Telemetry
+	text      []byte
+	device    []byte
+}
+
+// keptText bounds the text that a scratch keeps for the next message, in bytes.
+const keptText = 256 << 10
+
+func (s *Scratch) reset() {
+	s.outcomes, s.vars, s.used = s.outcomes[:0], nil, 0
+	if cap(s.quoted) > keptText {
+		s.quoted = nil
+	}
+	if cap(s.made) > keptText {
+		s.made = nil
+	}
+	for _, one := range s.slots {
+		if cap(one.text) > keptText {
+			one.text = nil
+		}
+	}
+}
+
+func (s *Scratch) slot() *slot {
+	if s.used == len(s.slots) {
+		s.slots = append(s.slots, new(slot))
+	}
+	s.used++
+	return s.slots[s.used-1]
+}
+
+// maxOutcomes bounds what one message may become.
+const maxOutcomes = wire.MaxReadings
+
+// Up says what a message is. No outcome and no error: a map is for the topic and passes this message over. An error is of
+// type [*Refusal], and then nothing of the message is taken. The outcomes live until the scratch's next use.
+func (s *Set) Up(w *Scratch, m Message) ([]Outcome, error) {
+	w.reset()
+	if err := checkTopic(m.Topic); err != nil {
+		return nil, &Refusal{Reason: ReasonBadTopic, Message: err.Error()}
+	}
+	matched := false
+	var refused error
+	for _, r := range s.rules {
+		vars, ok := r.match(m.Topic)
+		if !ok {
+			continue
+		}
+		matched = true
+		err := r.take(w, m, vars)
+		switch {
+		case err == nil, r.what == Answered && !isRefusal(err):
+		case r.what == Answered: // it may be for a map as well, which then says what is wrong
+			if refused == nil {
+				refused = err
+			}
+		default:
+			return nil, refusalOf(r, err)
+		}
+	}
+	switch {
+	case !matched:
+		return nil, &Refusal{Reason: ReasonUnmapped, Message: s.nearest(m.Topic)}
+	case len(w.outcomes) == 0 && refused != nil:
+		return nil, refused
+	}
+	return w.outcomes, nil
+}
+
+func isRefusal(err error) bool {
+	_, is := errors.AsType[*Refusal](err)
+	return is
+}
+
+// refusalOf turns any error of taking a message into a refusal.
+func refusalOf(r *rule, err error) *Refusal {
+	if refused, ok := errors.AsType[*Refusal](err); ok {
+		refused.Map = r.title()
+		return refused
+	}
+	out := &Refusal{Map: r.title(), Reason: wire.ReasonBadFrame, Message: err.Error()}
+	if known, ok := errors.AsType[*wire.Error](err); ok {
+		out.Reason, out.Message = known.Reason, known.Message
+	}
+	return out
+}
+
+// match returns what the pattern's names stand for.
+func (r *rule) match(topic string) (Vars, bool) {
+	vars, ok := r.pattern.match(topic, nil)
+	if !ok {
+		return nil, false
+	}
+	for _, except := range r.except {
+		if _, is := except.match(topic, nil); is {
+			return nil, false
+		}
+	}
+	return vars, true
+}
+
+// nearest says which map came nearest to a topic, and why it is not for it.
+func (s *Set) nearest(topic string) string {
+	best, most, why := "", -1, ""
+	for _, r := range s.rules {
+		levels, miss := r.pattern.miss(topic)
+		if miss == "" {
+			levels, miss = len(r.pattern.levels)+1, "except leaves it out"
+		}
+		if levels > most {
+			best, most, why = fmt.Sprintf("map %s, %q", r.title(), r.pattern.text), levels, miss
+		}
+	}
+	if best == "" {
+		return "no map is for the topic: there are none"
+	}
+	return "no map is for the topic; the nearest is " + best + ": " + why
+}
+
+// take appends what a message is by this rule.
+func (r *rule) take(w *Scratch, m Message, vars Vars) error {
+	usesExpr := r.when != nil || r.expr != nil || r.answers != nil && r.answers.progress != nil
+	tree, err := w.tree(m.Payload, r.kind, usesExpr || r.what == State || r.report != nil)
+	if err != nil {
+		return refusalOf(r, err)
+	}
+	if usesExpr {
+		env := upward{
+			Topic: m.Topic, Levels: strings.Split(m.Topic, "/"), Vars: byName(vars), Payload: string(m.Payload), JSON: treeOf(tree),
+			Retained: m.Retained, Meter: newMeter(),
+		}
+		is, err := r.when.holds(&w.machine, &env)
+		if err != nil {
+			return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "when: " + err.Error()}
+		}
+		if !is {
+			return nil
+		}
+		if r.expr != nil {
+			out, err := r.expr.run(&w.machine, &env)
+			if err != nil {
+				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
+			}
+			if out == nil {
+				return nil
+			}
+			if w.made, err = result(w.made[:0], out); err != nil {
+				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
+			}
+			if tree, err = w.decoder.Text(w.made, false, true); err != nil { // nested too deep
+				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: its result: " + err.Error()}
+			}
+		}
+	}
+	return r.takeTree(w, m, vars, tree)
+}
+
+func byName(vars Vars) map[string]string {
+	out := make(map[string]string, len(vars))
+	for _, v := range vars {
+		out[v.Name] = v.Value
+	}
+	return out
+}
+
+// takeTree takes a payload, or each element of its list.
+func (r *rule) takeTree(w *Scratch, m Message, vars Vars, tree []byte) error {
+	f := facts{vars: append(vars, Var{"topic", m.Topic}), tree: tree}
+	isList := r.expr != nil && r.kind != kindSenML && tree[0] == '['
+	if !r.hasEach && !isList {
+		return r.takeOne(w, &f)
+	}
+	list := walk(tree, r.each)
+	if list == nil || list[0] != '[' {
+		return &Refusal{Map: r.title(), Reason: ReasonNoField, Message: "each: there is no list at that path"}
+	}
+	c := wire.Walk(list)
+	i := 0
+	for c.Enter(); c.More(); i++ {
+		if len(w.outcomes) >= maxOutcomes {
+			return &Refusal{Map: r.title(), Reason: wire.ReasonBadFrame, Message: fmt.Sprintf("the payload is a list of more than %d", maxOutcomes)}
+		}
+		f.tree = c.Value()
+		if err := r.takeOne(w, &f); err != nil {
+			refused := refusalOf(r, err)
+			refused.Message = fmt.Sprintf("element %d: %s", i, refused.Message)
+			return refused
+		}
+	}
+	return nil
+}
+
+func (r *rule) takeOne(w *Scratch, f *facts) error {
+	s := w.slot()
+	o := Outcome{Map: r.name, Group: r.group, What: r.what, Vars: f.vars[:len(f.vars)-1]}
+	var err error
+	if s.device, err = r.device.append(s.device[:0], f); err == nil {
+		err = wire.CheckDeviceID(string(s.device))
+	}
+	if err != nil {
+		return &Refusal{Reason: ReasonBadDevice, Message: fmt.Sprintf("device %q: %v", r.device.text, err)}
+	}
+	o.Device = string(s.device)
+	o.Type, o.Label, o.Model = known(r.typ, f), known(r.label, f), known(r.model, f)
+	switch r.what {
+	case Telemetry, Event:
+		err = r.takeReading(w, s, f, &o)
+	case State:
+		o.State, err = r.takeState(w, s, f)
+	case Presence:
+		o.Online, err = r.takePresence(f)
+	case Answered:
+		o.Reply, err = r.answers.take(w, f)
+		if err == nil && o.Reply == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return refusalOf(r, err)
+	}
+	w.outcomes = append(w.outcomes, o)
+	if len(r.report) == 0 {
+		return nil
+	}
+	return r.takeReport(w, f, o)
+}
+
+// known returns what is known of a device, clipped to what the registry takes.
+func known(t *template, f *facts) string {
+	if t == nil {
+		return ""
+	}
+	made, err := t.append(nil, f)
+	if err != nil {
+		return ""
+	}
+	const longest = 128
+	return strings.ToValidUTF8(string(made[:min(len(made), longest)]), "")
+}
+
+// takeReport appends what of the message is also reported as state.
+func (r *rule) takeReport(w *Scratch, f *facts, o Outcome) error {
+	s := w.slot()
+	text, any, err := appendNamed(append(s.text[:0], '{'), r.report, f)
+	s.text = append(text, '}')
+	if err != nil || !any {
+		return err
+	}
+	w.outcomes = append(w.outcomes, Outcome{Map: o.Map, Group: o.Group, What: State, Device: o.Device, Vars: o.Vars, State: s.text})
+	return nil
+}
+
+// appendNamed appends the members that are there.
+func appendNamed(dst []byte, all []named, f *facts) (out []byte, any bool, err error) {
+	for i := range all {
+		v, err := all[i].value.of(f)
+		if err != nil {
+			return dst, any, &Refusal{Reason: wire.ReasonBadValue, Message: fmt.Sprintf("%s: %v", all[i].name, err)}
+		}
+		if v.kind == absent {
+			continue
+		}
+		if any {
+			dst = append(dst, ',')
+		}
+		any = true
+		dst = append(append(dst, all[i].json...), ':')
+		dst = v.appendJSON(dst)
+	}
+	return dst, any, nil
+}
+
+// appendObject appends the object of values that a map takes of a payload.
+func (r *rule) appendObject(dst []byte, w *Scratch, f *facts) ([]byte, error) {
+	dst = append(dst, '{')
+	if len(r.fields) > 0 {
+		out, any, err := appendNamed(dst, r.fields, f)
+		if err == nil && !any {
+			err = &Refusal{Reason: ReasonNoField, Message: errNothing.Error()}
+		}
+		return append(out, '}'), err
+	}
+	if r.kind == kindLine && r.expr == nil {
+		return append(appendLine(dst, f.tree), '}'), nil
+	}
+	wrapped := r.field != nil
+	if wrapped || f.tree[0] != '{' {
+		name := []byte("value")
+		if wrapped {
+			var err error
+			if w.name, err = r.field.append(w.name[:0], f); err != nil {
+				return dst, &Refusal{Reason: ReasonNoField, Message: fmt.Sprintf("field %q: %v", r.field.text, err)}
+			}
+			name = w.name
+		}
+		dst = append(wire.AppendQuoted(dst, name), ':')
+	}
+	switch {
+	case f.tree[0] == '{' && wrapped:
+		dst = append(r.appendValues(append(dst, '{'), f.tree, nil), '}')
+	case f.tree[0] == '{':
+		dst = r.appendValues(dst, f.tree, nil)
+	case f.tree[0] == '[' && r.arrays == arraysIndex:
+		dst = append(r.appendValues(append(dst, '{'), f.tree, nil), '}')
+	default:
+		dst = append(dst, f.tree...)
+	}
+	return append(dst, '}'), nil
+}
+
+// appendLine appends the fields of a line, and those of its tags that are not the name of a field.
+func appendLine(dst, point []byte) []byte {
+	fields, tags := step{member: "fields"}.into(point), step{member: "tags"}.into(point)
+	dst = append(dst, fields[1:len(fields)-1]...)
+	c := wire.Walk(tags)
+	for c.Enter(); c.More(); {
+		quoted, inner := c.Name(), c.Value()
+		if (step{member: string(wire.AppendUnquoted(nil, quoted))}).into(fields) == nil {
+			dst = append(append(append(append(dst, ','), quoted...), ':'), inner...)
+		}
+	}
+	return dst
+}
+
+// takeReading makes telemetry, or an event, as a device of the hub's own would have written it, and decodes that: limits
+// and flaws are the same, and a reading in the quarantine can be retried.
+func (r *rule) takeReading(w *Scratch, s *slot, f *facts, o *Outcome) error {
+	o.Telemetry = &s.telemetry
+	if r.kind == kindSenML && r.expr == nil {
+		if len(f.tree) > 0 && f.tree[0] == '[' {
+			return w.decoder.DecodePack(f.tree, o.Device, &s.telemetry)
+		}
+		return &wire.Error{Reason: wire.ReasonBadSenML, Message: "a SenML pack is a list"}
+	}
+	text := append(s.text[:0], '{')
+	var err error
+	if text, err = r.clock.append(text, f); err == nil {
+		if r.what == Event {
+			text, err = r.appendEvent(text, w, f)
+		} else {
+			text, err = r.appendTelemetry(text, w, f)
+		}
+	}
+	s.text = text
+	if err != nil {
+		return err
+	}
+	if r.what == Event {
+		return w.decoder.DecodeEventParams(text, &s.telemetry)
+	}
+	if err := w.decoder.DecodeTelemetry(text, &s.telemetry); err != nil {
+		return err
+	}
+	r.learnUnits(&s.telemetry)
+	return nil
+}
+
+// learnUnits says in which units the reading's fields are.
+func (r *rule) learnUnits(t *wire.Telemetry) {
+	for _, u := range r.units {
+		for _, reading := range t.Readings {
+			for _, field := range reading.Fields {
+				if string(field.Name) == string(u.Field) {
+					t.Units = append(t.Units, u)
+				}
+			}
+		}
+	}
+}
+
+func (r *rule) appendTelemetry(text []byte, w *Scratch, f *facts) ([]byte, error) {
+	var err error
+	switch {
+	case r.measurement != nil:
+		if w.name, err = r.measurement.append(w.name[:0], f); err != nil {
+			return text, &Refusal{Reason: ReasonNoField, Message: fmt.Sprintf("measurement %q: %v", r.measurement.text, err)}
+		}
+		text = append(wire.AppendQuoted(append(text, `"measurement":`...), w.name), ',')
+	case r.kind == kindLine && r.expr == nil:
+		text = append(append(append(text, `"measurement":`...), step{member: "measurement"}.into(f.tree)...), ',')
+	}
+	if r.kind == kindLine && r.expr == nil && !r.clock.from.isSet() {
+		if at := (step{member: "time"}).into(f.tree); at != nil {
+			ns, err := strconv.ParseInt(string(at), 10, 64)
+			if err != nil {
+				return text, err
+			}
+			text = append(strconv.AppendInt(append(text, `"ts":`...), ns/1e6, 10), ',')
+		}
+	}
+	if text, err = r.appendNumber(text, f); err != nil {
+		return text, err
+	}
+	return r.closeObject(append(text, `"values":`...), w, f)
+}
+
+func (r *rule) closeObject(text []byte, w *Scratch, f *facts) ([]byte, error) {
+	text, err := r.appendObject(text, w, f)
+	return append(text, '}'), err
+}
+
+// appendNumber appends boot and seq.
+func (r *rule) appendNumber(text []byte, f *facts) ([]byte, error) {
+	boot, err := r.boot.of(f)
+	if err != nil {
+		return text, fmt.Errorf("boot: %w", err)
+	}
+	if boot.isThere() {
+		text = append(wire.AppendQuoted(append(text, `"boot":`...), boot.text), ',')
+	}
+	seq, err := r.seq.of(f)
+	if err != nil {
+		return text, fmt.Errorf("seq: %w", err)
+	}
+	if !seq.isThere() {
+		return text, nil
+	}
+	n, err := strconv.ParseUint(string(seq.text), 10, 64)
+	if err != nil || n == 0 || n > wire.MaxSeq {
+		return text, &wire.Error{Reason: wire.ReasonBadParams, Message: fmt.Sprintf("seq is %s; it is a whole number from 1 to %d", clip(seq.text), uint64(wire.MaxSeq))}
+	}
+	return append(strconv.AppendUint(append(text, `"seq":`...), n, 10), ','), nil
+}
+
+func (r *rule) appendEvent(text []byte, w *Scratch, f *facts) ([]byte, error) {
+	name, err := r.words.event.of(f)
+	if err == nil && (!name.isThere() || len(name.text) == 0) {
+		err = &Refusal{Reason: ReasonNoField, Message: "the event has no name: nothing is there that event says"}
+	}
+	if err != nil {
+		return text, err
+	}
+	text = append(wire.AppendQuoted(append(text, `"name":`...), name.text), ',')
+	severity, err := r.words.severity.of(f)
+	if err != nil {
+		return text, fmt.Errorf("severity: %w", err)
+	}
+	if severity.isThere() {
+		text = append(wire.AppendQuoted(append(text, `"severity":`...), severity.text), ',')
+	}
+	return r.closeObject(append(text, `"data":`...), w, f)
+}
+
+func (r *rule) takeState(w *Scratch, s *slot, f *facts) ([]byte, error) {
+	text, err := r.appendObject(s.text[:0], w, f)
+	s.text = text
+	if err != nil {
+		return nil, err
+	}
+	if string(text) == "{}" {
+		return nil, &Refusal{Reason: ReasonNoField, Message: errNothing.Error()}
+	}
+	return text, nil
+}
+
+// takePresence reads the word that says whether a device is there.
+func (r *rule) takePresence(f *facts) (bool, error) {
+	v := valueOf(f.tree)
+	if r.words.value.isSet() && v.kind == composite {
+		var err error
+		if v, err = r.words.value.of(f); err != nil {
+			return false, err
+		}
+	}
+	word := strings.ToLower(strings.TrimSpace(string(v.text)))
+	for _, online := range r.words.online {
+		if word == online {
+			return true, nil
+		}
+	}
+	for _, offline := range r.words.offline {
+		if word == offline {
+			return false, nil
+		}
+	}
+	return false, &Refusal{Reason: ReasonBadWord, Message: fmt.Sprintf("%q is neither online (%s) nor offline (%s)", clip(v.text), strings.Join(r.words.online, ", "), strings.Join(r.words.offline, ", "))}
+}
