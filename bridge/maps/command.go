@@ -203,17 +203,17 @@ func (c *compiler) checkMethods() {
 // Methods returns the names of the commands that devices of a group and a type have; nil where the group has none at all.
 func (s *Set) Methods(group, deviceType string) []string {
 	names := map[string]bool{}
-	any := false
+	has := false
 	for _, cmd := range s.commands {
 		if cmd.group != group {
 			continue
 		}
-		any = true
+		has = true
 		if len(cmd.types) == 0 || slices.Contains(cmd.types, deviceType) {
 			names[cmd.method] = true
 		}
 	}
-	if !any {
+	if !has {
 		return nil
 	}
 	return slices.Sorted(maps.Keys(names))

@@ -16,6 +16,6 @@
 // # Files in reading order
 //
 // config.go (the language), pattern.go (topics), value.go (values and filters), template.go (paths and templates),
-// program.go (expressions), payload.go, clock.go, set.go (compiling), up.go, outcome.go, command.go, down.go, shown.go
+// program.go (expressions), payload.go, clock.go, set.go (compiling), outcome.go, up.go, reading.go, command.go, down.go, shown.go
 // (outcomes for people), prove.go (examples).
 package maps

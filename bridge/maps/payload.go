@@ -188,7 +188,7 @@ func (r *rule) appendValues(dst, object []byte, at []string) []byte {
 			name = c.Name()
 		}
 		inner := c.Value()
-		here := append(at[:len(at):len(at)], string(wire.AppendUnquoted(nil, name)))
+		here := append(slices.Clip(at), string(wire.AppendUnquoted(nil, name)))
 		if r.omits(here) || inner[0] == '[' && r.arrays == arraysOmit {
 			continue
 		}

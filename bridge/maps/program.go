@@ -98,8 +98,7 @@ func (p *program) run(machine *vm.VM, env any) (out any, err error) {
 	if err == nil {
 		return out, nil
 	}
-	var over errMeter
-	if errors.As(err, &over) {
+	if over, ok := errors.AsType[errMeter](err); ok {
 		return nil, over
 	}
 	return nil, fmt.Errorf("expression: %s", firstLine(err))
@@ -125,8 +124,7 @@ func (p *program) holds(machine *vm.VM, env any) (bool, error) {
 func result(dst []byte, out any) ([]byte, error) {
 	text, err := json.Marshal(out)
 	if err != nil {
-		var unsupported *json.UnsupportedValueError
-		if errors.As(err, &unsupported) {
+		if unsupported, ok := errors.AsType[*json.UnsupportedValueError](err); ok {
 			return nil, fmt.Errorf("expression: its result has %s, which JSON has no word for", unsupported.Str)
 		}
 		return nil, fmt.Errorf("expression: %w", err)
@@ -331,7 +329,7 @@ func join(args ...any) (any, error) {
 	parts := make([]string, list.Len())
 	total := 0
 	for i := range parts {
-		s, ok := list.Index(i).Interface().(string)
+		s, ok := textOf(list.Index(i))
 		if !ok {
 			return nil, errors.New("join(list, separator): a list of texts")
 		}
@@ -341,6 +339,14 @@ func join(args ...any) (any, error) {
 		}
 	}
 	return strings.Join(parts, glue), nil
+}
+
+// textOf returns the text of an element, of a list of texts or of anything.
+func textOf(of reflect.Value) (string, bool) {
+	if of.Kind() == reflect.Interface {
+		of = of.Elem()
+	}
+	return reflect.TypeAssert[string](of)
 }
 
 func concat(args ...any) (any, error) {

@@ -30,15 +30,14 @@ type rule struct {
 	each    []step
 	hasEach bool
 
-	device             template
-	typ, label, model  *template
-	values             // of telemetry, events and states
-	clock              clock
-	words              words
-	answers            *answers // of an answer
-	report             []named
-	examples           []Example
-	needsJSON, enviros bool
+	device            template
+	typ, label, model *template
+	values            // of telemetry, events and states
+	clock             clock
+	words             words
+	answers           *answers // of an answer
+	report            []named
+	examples          []Example
 }
 
 // values is Values, compiled.

@@ -3,6 +3,7 @@ package maps
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,10 +28,9 @@ type step struct {
 
 // facts are what templates and paths are about.
 type facts struct {
-	vars   Vars
-	tree   []byte // the payload as JSON text; nil: there is none
-	names  func(name string) (tree []byte, ok bool)
-	nested []byte // JSON of a named value, kept while a path is walked
+	vars  Vars
+	tree  []byte // the payload as JSON text; nil: there is none
+	names func(name string) (tree []byte, ok bool)
 }
 
 // parseSource reads $.a.b[0]|filter, or name.a.b|filter.
@@ -158,12 +158,7 @@ func sameName(quoted []byte, member string) bool {
 	if len(quoted) == len(member)+2 && string(quoted[1:len(quoted)-1]) == member {
 		return strings.IndexByte(member, '\\') < 0
 	}
-	for _, c := range quoted {
-		if c == '\\' {
-			return string(wire.AppendUnquoted(nil, quoted)) == member
-		}
-	}
-	return false
+	return slices.Contains(quoted, '\\') && string(wire.AppendUnquoted(nil, quoted)) == member
 }
 
 // of returns the value of a source.
@@ -385,8 +380,7 @@ func (t taken) of(f *facts) (value, error) {
 		return value{}, nil
 	}
 	made, err := t.template.append(nil, f)
-	var missing errAbsent
-	if errors.As(err, &missing) {
+	if _, missing := errors.AsType[errAbsent](err); missing {
 		return value{}, nil
 	}
 	return value{text, made}, err
