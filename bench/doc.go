@@ -16,6 +16,6 @@
 // It needs Linux, as it reads /proc.
 //
 // Files: main.go (flags, the order of things), parts.go (what is measured), saturate.go, latency.go and idle.go (the
-// three kinds of measurement), hub.go, sim.go, influx.go and child.go (the processes), proc.go (what /proc says),
+// three kinds of measurement), mqtt.go (MQTT beside the hub's own protocol), hub.go, sim.go, influx.go and child.go (the processes), proc.go (what /proc says),
 // figure.go (medians and output), wait.go (waiting), system_linux.go and system_other.go (what only Linux has).
 package main

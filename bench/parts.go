@@ -68,6 +68,8 @@ func parts() []part {
 			gives: []quantity{{"hub_cpu_us_per_reading_batch10_embedded", "us"}, {"readings_per_second_batch10_embedded", "1/s"}},
 			ran:   "hub with the embedded store; " + simLine(batched.flags()), run: batched.both,
 		},
+		mqttPart("mqtt_wss", wayMQTTWSS, embedded),
+		mqttPart("external_broker", wayBroker, embedded),
 		{
 			gives: []quantity{{"ack_ms_p50", "ms"}, {"ack_ms_p99", "ms"}},
 			ran:   "hub with the embedded store; " + simLine(steadyFlags()), run: measureAcks,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 // saturation is a fleet that sends as fast as it is acknowledged.
 type saturation struct {
 	influxDB bool
+	way      string  // by which the readings come
 	devices  int
 	batch    int     // readings a frame
 	rate     float64 // readings/s of each device that are asked for: more than any hub here can take
@@ -52,7 +54,13 @@ func takeInstant(ctx context.Context, h *hub, sim *child) (instant, error) {
 
 // measure gives the cost of a reading, and how many there were each second.
 func (s saturation) measure(ctx context.Context, l *lab, dir string) (cost, perSecond float64, err error) {
-	config := ""
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, 0, fmt.Errorf("folder of the run: %w", err)
+	}
+	config, flags := "", s.flags()
+	if s.way != wayWSS {
+		flags = append(flags, "--protocol", s.way)
+	}
 	if s.influxDB {
 		db, file, err := startInfluxDB(ctx, dir)
 		if err != nil {
@@ -61,43 +69,59 @@ func (s saturation) measure(ctx context.Context, l *lab, dir string) (cost, perS
 		defer func() { _ = db.Kill() }() // its data goes with the folder
 		config = file
 	}
+	var via *broker
+	if s.way == wayBroker {
+		if via, config, err = startBroker(ctx, dir); err != nil {
+			return 0, 0, err
+		}
+		defer via.kill()
+		flags = append(flags, "--mqtt-url", "tcp://"+via.address)
+	}
 	h, err := l.startHub(ctx, dataFolder(dir), config, anyPort)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer h.discard()
-	sim, err := l.startSim(h, s.flags()...)
+	sim, err := l.startSim(h, flags...)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer sim.kill()
-	err = until(ctx, "the first readings", pollEvery, startLimit, func() (bool, error) {
-		audit, err := h.api.Audit(ctx, "")
-		return audit.Total.Stored > 0, errors.Join(err, h.alive(), sim.alive())
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := wait(ctx, l.pace.warmUp); err != nil {
-		return 0, 0, err
-	}
-	first, err := takeInstant(ctx, h, sim)
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := wait(ctx, l.pace.window); err != nil {
-		return 0, 0, err
-	}
-	last, err := takeInstant(ctx, h, sim)
+	first, last, err := s.watch(ctx, l, h, sim)
 	if err != nil {
 		return 0, 0, err
 	}
 	sim.kill()
+	if via != nil {
+		via.kill() // with what it has queued: that was not received
+	}
 	drained, err := s.drain(ctx, h)
 	if err != nil {
 		return 0, 0, err
 	}
 	return s.judge(l, first, last, drained)
+}
+
+// watch waits for the first readings and the warm-up, and takes the two instants of the window.
+func (s saturation) watch(ctx context.Context, l *lab, h *hub, sim *child) (first, last instant, err error) {
+	err = until(ctx, "the first readings", pollEvery, startLimit, func() (bool, error) {
+		audit, err := h.api.Audit(ctx, "")
+		return audit.Total.Stored > 0, errors.Join(err, h.alive(), sim.alive())
+	})
+	if err != nil {
+		return first, last, err
+	}
+	if err := wait(ctx, l.pace.warmUp); err != nil {
+		return first, last, err
+	}
+	if first, err = takeInstant(ctx, h, sim); err != nil {
+		return first, last, err
+	}
+	if err := wait(ctx, l.pace.window); err != nil {
+		return first, last, err
+	}
+	last, err = takeInstant(ctx, h, sim)
+	return first, last, err
 }
 
 // drain waits until everything that was received is stored: the journal takes readings faster than a store, and what is
