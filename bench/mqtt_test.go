@@ -13,8 +13,7 @@ func TestBrokerOfTheBench(t *testing.T) {
 	b, config, err := startBroker(t.Context(), t.TempDir())
 	var missing *leftOut
 	if errors.As(err, &missing) && os.Getenv("CI") != "true" {
-		t.Logf("%v; with CI=true this fails", err)
-		return
+		t.Skipf("%v; with CI=true this fails", err)
 	}
 	if err != nil {
 		t.Fatal(err)
