@@ -15,9 +15,17 @@ import (
 type clock struct {
 	from   taken
 	format string
-	layout string // of a format that is neither iso nor a unit
-	zone   *time.Location
+	layout string         // of a format that is neither iso nor a unit
+	zone   *time.Location // nil: times that name none are none
+	orElse bool           // of what is no time, that of its receipt
 }
+
+// The time zone, and what becomes of what is no time.
+const (
+	zoneNone       = "none"
+	elseQuarantine = "quarantine"
+	elseReceipt    = "receipt"
+)
 
 // formats are the units of numbers, in ms.
 func unitOf(format string) (ms float64, age, ok bool) {
@@ -44,12 +52,17 @@ func compileClock(c Clock) (clock, string, error) {
 	if k.from, err = optional(c.Time); err != nil {
 		return k, "time", err
 	}
-	if c.TimeZone != "" {
+	if k.orElse = c.TimeElse == elseReceipt; !k.orElse && c.TimeElse != "" && c.TimeElse != elseQuarantine {
+		return k, "time_else", fmt.Errorf("%q is not quarantine or receipt", c.TimeElse)
+	}
+	if c.TimeZone == zoneNone {
+		k.zone = nil
+	} else if c.TimeZone != "" {
 		if k.zone, err = time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
 			return k, "time_zone", fmt.Errorf("%q is not a time zone such as Europe/Berlin", c.TimeZone)
 		}
 	}
-	if c.Time == "" && (c.TimeFormat != "" || c.TimeZone != "") {
+	if c.Time == "" && (c.TimeFormat != "" || c.TimeZone != "" || c.TimeElse != "") {
 		return k, "time_format", errors.New("is of no use without time")
 	}
 	if k.format == "" {
@@ -80,8 +93,8 @@ func (k *clock) append(dst []byte, f *facts) ([]byte, error) {
 	if ms, age, isUnit := unitOf(k.format); isUnit {
 		n, err := strconv.ParseFloat(strings.TrimSpace(string(v.text)), 64)
 		n = math.Round(n * ms)
-		if err != nil || !(math.Abs(n) <= 1e15) || v.kind != number && v.kind != text {
-			return appendBad(dst, v), nil
+		if err != nil || !(math.Abs(n) <= 1e15) || v.kind != number && v.kind != text || k.isUnset(int64(n), age) {
+			return k.appendBad(dst, v), nil
 		}
 		name := `"ts":`
 		if age {
@@ -90,18 +103,29 @@ func (k *clock) append(dst []byte, f *facts) ([]byte, error) {
 		return append(strconv.AppendInt(append(dst, name...), int64(n), 10), ','), nil
 	}
 	at, ok := k.parse(string(v.text))
-	if v.kind != text || !ok {
-		return appendBad(dst, v), nil
+	if v.kind != text || !ok || k.isUnset(at.UnixMilli(), false) {
+		return k.appendBad(dst, v), nil
 	}
 	dst = append(dst, `"ts":`...)
 	return append(strconv.AppendInt(dst, at.UnixMilli(), 10), ','), nil
 }
 
-func appendBad(dst []byte, v value) []byte {
+func (k *clock) appendBad(dst []byte, v value) []byte {
+	if k.orElse {
+		return dst
+	}
 	dst = append(dst, `"ts":`...)
 	dst = wire.AppendQuoted(dst, append([]byte("not a time: "), v.text...))
 	return append(dst, ',')
 }
+
+// isUnset reports whether a time is that of a clock that nobody has set, where it is not to be used.
+func (k *clock) isUnset(ms int64, age bool) bool {
+	return k.orElse && !age && ms < earliest
+}
+
+// earliest is the first time that readings may have (2000-01-01), in ms.
+const earliest = 946_684_800_000
 
 // parse reads a time. One that names no zone is of the map's.
 func (k *clock) parse(s string) (time.Time, bool) {
@@ -125,11 +149,15 @@ func (k *clock) parse(s string) (time.Time, bool) {
 // forward never shows the hour that it leaves out: that is no time.
 func (k *clock) local(layout, s string) (time.Time, bool) {
 	if hasZone(layout) {
-		at, err := time.ParseInLocation(layout, s, k.zone)
+		zone := k.zone
+		if zone == nil {
+			zone = time.UTC
+		}
+		at, err := time.ParseInLocation(layout, s, zone)
 		return at, err == nil
 	}
 	wall, err := time.Parse(layout, s)
-	if err != nil {
+	if err != nil || k.zone == nil {
 		return time.Time{}, false
 	}
 	const day = 24 * time.Hour // no zone changes its clock twice in two days

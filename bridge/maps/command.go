@@ -32,6 +32,7 @@ type publish struct {
 // answers is Answer, compiled.
 type answers struct {
 	method      string
+	match       *program
 	correlation taken
 	result      taken
 	fault       taken
@@ -158,6 +159,8 @@ func (c *compiler) compileAnswer(at, method string, from *Answer, mapNames map[s
 	r.when, err = compileProgram(from.When, upward{}, true)
 	c.check(at+".when", err)
 	c.compileIdentity(at, r, Identity{Device: from.Device}, known)
+	a.match, err = compileProgram(from.Match, downward{}, true)
+	c.check(at+".match", err)
 	a.correlation, err = optional(from.Correlation)
 	c.check(at+".correlation", err)
 	a.result, err = optional(from.Result)

@@ -5,7 +5,8 @@ import "time"
 // Group is maps and commands that belong together: those of one preset, or those that the configuration of one broker
 // holds. The commands of a group are for the devices that its maps have made.
 type Group struct {
-	Name     string    `yaml:"name"` // of the preset; empty: the configuration's own
+	Name     string    `yaml:"name"`   // of the preset; empty: the configuration's own
+	Ignore   []string  `yaml:"ignore"` // patterns of topics that come along and mean nothing
 	Maps     []Map     `yaml:"maps"`
 	Commands []Command `yaml:"commands"`
 }
@@ -13,9 +14,9 @@ type Group struct {
 // Map says what a message of certain topics is.
 type Map struct {
 	Name   string   `yaml:"name"`   // how messages and errors call it
-	Topic  string   `yaml:"topic"`  // pattern: {name} stands for one level or a part of one, {name...} for the rest, + and # as in MQTT
+	Topic  string   `yaml:"topic"`  // pattern: {name} stands for one level or a part of one, {name...} for the rest or for what stands before the levels that follow, + and # as in MQTT
 	Except []string `yaml:"except"` // patterns of topics that are not meant
-	When   string   `yaml:"when"`   // expression; false: the message is passed over
+	When   string   `yaml:"when"`   // expression; false: the message is for the next map of the same topic beside this one, or passed over
 	As     string   `yaml:"as"`     // telemetry (default), event, state, presence or announce
 
 	Payload string `yaml:"payload"` // json (default), auto, number, text, cbor, senml or line
@@ -44,16 +45,18 @@ type Values struct {
 	Measurement string            `yaml:"measurement"` // template; empty: telemetry, and of line the measurement of the line
 	Field       string            `yaml:"field"`       // template of the name of a payload that is one value; empty: value
 	Fields      map[string]string `yaml:"fields"`      // name: path or template; empty: all
-	Omit        []string          `yaml:"omit"`        // paths that are left out, where all is taken
+	Omit        []string          `yaml:"omit"`        // paths that are left out, where all is taken; * is any member
+	Absent      []string          `yaml:"absent"`      // texts that stand for no value; a reading that has none is passed over
 	Arrays      string            `yaml:"arrays"`      // of lists: quarantine (default), index or omit
-	Units       map[string]string `yaml:"units"`       // field: unit
+	Units       map[string]string `yaml:"units"`       // field, in which * stands for any text: template of its unit
 }
 
 // Clock says when a reading was measured and which number it has.
 type Clock struct {
 	Time       string `yaml:"time"`        // path; empty: the time of receipt
 	TimeFormat string `yaml:"time_format"` // iso (default), s, ms, us, ns, age_s, age_ms or a layout of Go
-	TimeZone   string `yaml:"time_zone"`   // of times that name none; empty: UTC
+	TimeZone   string `yaml:"time_zone"`   // of times that name none; empty: UTC; none: they are no times
+	TimeElse   string `yaml:"time_else"`   // of what is no time, or before 2000: quarantine (default) or receipt
 	Boot       string `yaml:"boot"`        // path or template
 	Seq        string `yaml:"seq"`         // path
 }
@@ -69,11 +72,12 @@ type Words struct {
 
 // Command says how a command goes down to a device and how its outcome is known.
 type Command struct {
-	Method      string    `yaml:"method"`
+	Method      string    `yaml:"method"` // *: each that no other command has
 	Description string    `yaml:"description"`
-	Types       []string  `yaml:"types"` // of the devices that have it; empty: all of the group
-	When        string    `yaml:"when"`  // expression over params; false: refused
-	Topic       string    `yaml:"topic"` // template
+	Params      any       `yaml:"params"` // JSON Schema
+	Types       []string  `yaml:"types"`  // of the devices that have it; empty: all of the group
+	When        string    `yaml:"when"`   // expression over params; false: refused
+	Topic       string    `yaml:"topic"`  // template
 	Payload     string    `yaml:"payload"`
 	Expr        string    `yaml:"expr"`    // expression that makes the payload
 	Publish     []Publish `yaml:"publish"` // instead of topic and payload: several messages, in this order
@@ -98,6 +102,7 @@ type Answer struct {
 	Payload     string `yaml:"payload"`     // as of a map; empty: auto
 	Device      string `yaml:"device"`      // template; empty: {device}
 	When        string `yaml:"when"`        // expression; false: it answers something else
+	Match       string `yaml:"match"`       // expression over result and params; false: it answers another command
 	Correlation string `yaml:"correlation"` // path of what the command's payload said as {command}; empty: the oldest command is answered
 	Result      string `yaml:"result"`      // path; empty: the payload
 	Error       string `yaml:"error"`       // path: the command has failed where it is there and neither null, false nor empty

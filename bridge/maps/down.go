@@ -91,9 +91,13 @@ func refused(method string, err error) *wire.Error {
 	return &wire.Error{Code: wire.CodeInvalidParams, Reason: wire.ReasonBadParams, Message: fmt.Sprintf("method %s: %v", method, err)}
 }
 
+// anyMethod stands for each method that no other command of the group has.
+const anyMethod = "*"
+
 // command finds the map of a method.
 func (s *Set) command(group string, target Target, method string) (*command, *wire.Error) {
 	var others []string
+	var rest *command
 	for _, cmd := range s.commands {
 		if cmd.group != group || len(cmd.types) > 0 && !slices.Contains(cmd.types, target.Type) {
 			continue
@@ -101,7 +105,13 @@ func (s *Set) command(group string, target Target, method string) (*command, *wi
 		if cmd.method == method {
 			return cmd, nil
 		}
+		if cmd.method == anyMethod {
+			rest = cmd
+		}
 		others = append(others, cmd.method)
+	}
+	if rest != nil {
+		return rest, nil
 	}
 	has := "there are none for it"
 	if len(others) > 0 {
@@ -188,10 +198,20 @@ func (e *Expectation) Within() time.Duration {
 
 // Answers reports whether a reply is to this command. One that bears a correlation is to no other.
 func (e *Expectation) Answers(o *Outcome) bool {
-	if e.answer == nil || o.Reply == nil || o.Group != e.group || o.Reply.Method != e.Method {
+	if e.answer == nil || o.Reply == nil || o.Group != e.group || o.Reply.Method != e.answer.method {
 		return false
 	}
-	return o.Reply.Correlation == "" || o.Reply.Correlation == e.Command
+	if o.Reply.Correlation != "" {
+		return o.Reply.Correlation == e.Command
+	}
+	if e.answer.match == nil {
+		return true
+	}
+	env := &downward{
+		ID: e.target.Device, Command: e.Command, Method: e.Method, Params: treeOf(e.params), Vars: byName(o.Vars), Result: treeOf(o.Reply.Result), Meter: newMeter(),
+	}
+	is, err := e.answer.match.holds(new(vm.VM), env)
+	return err == nil && is
 }
 
 // Met reports whether an outcome of the device is what says that the command is done. The error says why the condition

@@ -3,15 +3,17 @@ package maps
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// pattern is which topics a map is for. A level is a text, a text with one {name} in it, or +; the last may be {name...}
-// or #, which stand for all levels that follow, also none.
+// pattern is which topics a map is for. A level is a text, a text with one {name} in it, or +. One may be {name...} or #: as
+// the last it stands for all levels that follow, also none; before others, which are texts or +, for one level or more.
 type pattern struct {
 	text   string
 	levels []level
+	tail   []string // the levels after a levelRest
 }
 
 type levelKind uint8
@@ -64,13 +66,19 @@ func parsePattern(text string) (pattern, error) {
 			return p, fmt.Errorf("%q: level %q %w", text, part, err)
 		}
 		if l.kind == levelRest && i < len(parts)-1 {
-			return p, fmt.Errorf("%q: %s stands for the rest and can only be the last level", text, part)
+			p.tail = parts[i+1:]
+			if part == "#" || slices.ContainsFunc(p.tail, func(of string) bool { return of != "+" && strings.ContainsAny(of, "+#{}") }) {
+				return p, fmt.Errorf("%q: %s stands for many levels: # can only be the last level, {name...} also before levels that are texts or +", text, part)
+			}
 		}
 		if l.name != "" && names[l.name] {
 			return p, fmt.Errorf("%q: {%s} stands there twice", text, l.name)
 		}
 		names[l.name] = true
 		p.levels = append(p.levels, l)
+		if l.kind == levelRest {
+			break
+		}
 	}
 	return p, nil
 }
@@ -164,7 +172,9 @@ func (p pattern) match(topic string, vars Vars) (Vars, bool) {
 			if i == 0 && strings.HasPrefix(topic, "$") {
 				return vars, false
 			}
-			if l.name != "" {
+			if rest, ok := p.cutTail(rest); !ok {
+				return vars, false
+			} else if l.name != "" {
 				found = append(found, Var{l.name, rest})
 			}
 			return found, true
@@ -191,6 +201,18 @@ func (p pattern) match(topic string, vars Vars) (Vars, bool) {
 	return found, true
 }
 
+// cutTail takes the levels after {name...} from the rest of a topic.
+func (p pattern) cutTail(rest string) (string, bool) {
+	for i := len(p.tail) - 1; i >= 0; i-- {
+		slash := strings.LastIndexByte(rest, '/')
+		if slash < 0 || p.tail[i] != "+" && p.tail[i] != rest[slash+1:] {
+			return rest, false
+		}
+		rest = rest[:slash]
+	}
+	return rest, true
+}
+
 func (l level) takes(part string) bool {
 	return len(part) >= len(l.prefix)+len(l.suffix) && strings.HasPrefix(part, l.prefix) && strings.HasSuffix(part, l.suffix)
 }
@@ -198,6 +220,9 @@ func (l level) takes(part string) bool {
 // meet returns the pattern of the topics that both match; ok is false where there is none. Where two levels each have a
 // text around a name, what both take is described by the longer texts, which is exact but for texts that overlap.
 func (p pattern) meet(other pattern) (both pattern, ok bool) {
+	if len(p.tail) > 0 || len(other.tail) > 0 {
+		return p.meetTail(other)
+	}
 	for i := 0; ; i++ {
 		endP, endOther := i == len(p.levels), i == len(other.levels)
 		switch {
@@ -220,12 +245,60 @@ func (p pattern) meet(other pattern) (both pattern, ok bool) {
 	}
 }
 
+// meetTail is meet where one has levels after {name...}.
+func (p pattern) meetTail(other pattern) (both pattern, ok bool) {
+	if len(p.tail) == 0 {
+		p, other = other, p
+	}
+	head := len(p.levels) - 1
+	of := other.levels
+	if n := len(of); n == 0 || of[n-1].kind != levelRest {
+		// The other is of a fixed length: its last levels are the tail's, and one or more stand for {name...}.
+		if n < head+1+len(p.tail) {
+			return both, false
+		}
+		long := slices.Clone(p.levels[:head])
+		for range n - head - len(p.tail) {
+			long = append(long, level{kind: levelOne})
+		}
+		for _, text := range p.tail {
+			long = append(long, tailLevel(text))
+		}
+		return pattern{levels: long}.meet(other)
+	}
+	if both, ok = (pattern{levels: p.levels}).meet(pattern{levels: of}); !ok {
+		return both, false
+	}
+	long, short := p.tail, other.tail
+	if len(long) < len(short) {
+		long, short = short, long
+	}
+	both.tail = slices.Clone(long)
+	for i, text := range short {
+		of := &both.tail[len(long)-len(short)+i]
+		switch {
+		case *of == "+":
+			*of = text
+		case text != "+" && text != *of:
+			return both, false
+		}
+	}
+	return both.named(), true
+}
+
+func tailLevel(text string) level {
+	if text == "+" {
+		return level{kind: levelOne}
+	}
+	return level{kind: levelText, text: text}
+}
+
 func (p pattern) isSystem() bool {
 	return len(p.levels) > 0 && (strings.HasPrefix(p.levels[0].text, "$") || strings.HasPrefix(p.levels[0].prefix, "$"))
 }
 
 func (p pattern) named() pattern {
-	p.text = p.filter()
+	p.text = strings.Join(append([]string{p.filter()}, p.tail...), "/")
 	return p
 }
 
@@ -253,7 +326,7 @@ func (l level) meet(other level) (level, bool) {
 func (p pattern) covers(other pattern) bool {
 	for i, l := range p.levels {
 		if l.kind == levelRest {
-			return i > 0 || !other.isSystem()
+			return (i > 0 || !other.isSystem()) && p.coversTail(other, i)
 		}
 		if i == len(other.levels) {
 			return false
@@ -277,11 +350,41 @@ func (p pattern) covers(other pattern) bool {
 	return len(p.levels) == len(other.levels)
 }
 
+// coversTail reports whether all topics of other end as p does, with one level or more between their first levels and that.
+func (p pattern) coversTail(other pattern, head int) bool {
+	if len(p.tail) == 0 {
+		return true
+	}
+	ends := other.tail
+	if n := len(other.levels); n > 0 && other.levels[n-1].kind != levelRest {
+		if n < head+1+len(p.tail) {
+			return false
+		}
+		for _, l := range other.levels[n-len(p.tail):] {
+			ends = append(ends, l.text) // "" of one that is no text
+		}
+	}
+	if len(ends) < len(p.tail) {
+		return false
+	}
+	for i, text := range p.tail {
+		if text != "+" && text != ends[len(ends)-len(p.tail)+i] {
+			return false
+		}
+	}
+	return true
+}
+
 // miss says how far a topic goes along with the pattern, and what then differs.
 func (p pattern) miss(topic string) (levels int, why string) {
 	parts := strings.Split(topic, "/")
 	for i, l := range p.levels {
 		if l.kind == levelRest {
+			if rest := strings.Join(parts[min(i, len(parts)):], "/"); len(p.tail) > 0 {
+				if _, ends := p.cutTail(rest); !ends {
+					return i, fmt.Sprintf("the topic does not end with %q after one level or more", strings.Join(p.tail, "/"))
+				}
+			}
 			return i, ""
 		}
 		if i == len(parts) {

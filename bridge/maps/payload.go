@@ -189,7 +189,7 @@ func (r *rule) appendValues(dst, object []byte, at []string) []byte {
 		}
 		inner := c.Value()
 		here := append(slices.Clip(at), string(wire.AppendUnquoted(nil, name)))
-		if r.omits(here) || inner[0] == '[' && r.arrays == arraysOmit {
+		if r.omits(here) || r.isAbsent(inner) || inner[0] == '[' && r.arrays == arraysOmit {
 			continue
 		}
 		if !first {
@@ -207,10 +207,18 @@ func (r *rule) appendValues(dst, object []byte, at []string) []byte {
 	return dst
 }
 
+// anyMember stands for any name in a path of omit.
+const anyMember = "*"
+
+// isAbsent reports whether a value is a text that stands for none.
+func (r *rule) isAbsent(inner []byte) bool {
+	return len(r.absent) > 0 && inner[0] == '"' && slices.Contains(r.absent, string(wire.AppendUnquoted(nil, inner)))
+}
+
 func (r *rule) omits(at []string) bool {
 	return slices.ContainsFunc(r.omit, func(path []step) bool {
 		return slices.EqualFunc(path, at, func(s step, name string) bool {
-			return s.member == name || s.member == "" && strconv.Itoa(s.index) == name
+			return s.member == name || s.member == anyMember || s.member == "" && strconv.Itoa(s.index) == name
 		})
 	})
 }

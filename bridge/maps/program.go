@@ -51,6 +51,7 @@ type downward struct {
 	Params  any               `expr:"params"`
 	Vars    map[string]string `expr:"vars"`
 	Values  map[string]any    `expr:"values"` // of done_when: what the device has said since
+	Result  any               `expr:"result"` // of match: the answer's
 	Meter   *meter            `expr:"_meter"`
 }
 
@@ -122,7 +123,7 @@ func (p *program) holds(machine *vm.VM, env any) (bool, error) {
 
 // result writes an expression's value as JSON.
 func result(dst []byte, out any) ([]byte, error) {
-	text, err := json.Marshal(out)
+	text, err := json.Marshal(plain(out))
 	if err != nil {
 		if unsupported, ok := errors.AsType[*json.UnsupportedValueError](err); ok {
 			return nil, fmt.Errorf("expression: its result has %s, which JSON has no word for", unsupported.Str)
@@ -130,6 +131,27 @@ func result(dst []byte, out any) ([]byte, error) {
 		return nil, fmt.Errorf("expression: %w", err)
 	}
 	return append(dst, text...), nil
+}
+
+// plain names the members of objects by texts, which fromPairs does not.
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for name, inner := range v {
+			out[fmt.Sprint(name)] = plain(inner)
+		}
+		return out
+	case map[string]any:
+		for name, inner := range v {
+			v[name] = plain(inner)
+		}
+	case []any:
+		for i, inner := range v {
+			v[i] = plain(inner)
+		}
+	}
+	return v
 }
 
 // meter counts what a run costs.

@@ -122,21 +122,43 @@ func (r *rule) takeReading(w *Scratch, s *slot, f *facts, o *Outcome) error {
 	if err := w.decoder.DecodeTelemetry(text, &s.telemetry); err != nil {
 		return err
 	}
-	r.learnUnits(&s.telemetry)
+	r.learnUnits(&s.telemetry, f)
 	return nil
 }
 
 // learnUnits says in which units the reading's fields are.
-func (r *rule) learnUnits(t *wire.Telemetry) {
-	for _, u := range r.units {
+func (r *rule) learnUnits(t *wire.Telemetry, f *facts) {
+	for i := range r.units {
+		symbol, err := r.units[i].symbol.append(nil, f)
+		if err != nil || !isUnit(string(symbol)) {
+			continue // what it is made of is not there
+		}
 		for _, reading := range t.Readings {
 			for _, field := range reading.Fields {
-				if string(field.Name) == string(u.Field) {
-					t.Units = append(t.Units, u)
+				if matchName(r.units[i].field, string(field.Name)) {
+					t.Units = append(t.Units, wire.Unit{Field: field.Name, Symbol: symbol})
 				}
 			}
 		}
 	}
+}
+
+// matchName reports whether a name is what a text says in which * stands for any text.
+func matchName(of, name string) bool {
+	prefix, rest, wild := strings.Cut(of, "*")
+	if !wild {
+		return of == name
+	}
+	name, ok := strings.CutPrefix(name, prefix)
+	for ok {
+		next, more, again := strings.Cut(rest, "*")
+		if !again {
+			break
+		}
+		_, name, ok = strings.Cut(name, next)
+		rest = more
+	}
+	return ok && strings.HasSuffix(name, rest)
 }
 
 func (r *rule) appendTelemetry(text []byte, w *Scratch, f *facts) ([]byte, error) {

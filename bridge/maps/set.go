@@ -14,6 +14,7 @@ import (
 // goroutines.
 type Set struct {
 	rules    []*rule // maps, and answers after them
+	ignored  []pattern
 	commands []*command
 }
 
@@ -46,9 +47,16 @@ type values struct {
 	field       *template
 	fields      []named
 	omit        [][]step
+	absent      []string
 	arrays      string
-	units       []wire.Unit
+	units       []unit
 	boot, seq   taken
+}
+
+// unit is the unit of the fields whose names match.
+type unit struct {
+	field  string // in which * stands for any text
+	symbol *template
 }
 
 // words is Words, compiled.
@@ -142,6 +150,11 @@ func Compile(groups []Group) (*Set, error) {
 			}
 		}
 		c.checkMethods()
+		for j, text := range g.Ignore {
+			p, err := parsePattern(text)
+			c.check(fmt.Sprintf("ignore[%d]", j), err)
+			s.ignored = append(s.ignored, p)
+		}
 		faults = append(faults, c.faults...)
 	}
 	for i, r := range s.rules {
@@ -169,8 +182,8 @@ func (r *rule) title() string {
 // meets returns the pattern of topics that two maps are both for.
 func (r *rule) meets(other *rule) (topic string, both bool) {
 	met, ok := r.pattern.meet(other.pattern)
-	if !ok {
-		return "", false
+	if !ok || r.group == other.group && r.pattern.text == other.pattern.text && other.when != nil {
+		return "", false // of maps of one topic, the first whose condition holds takes a message
 	}
 	for _, except := range slices.Concat(r.except, other.except) {
 		if except.covers(met) {
@@ -307,6 +320,7 @@ func (c *compiler) compileValues(at string, r *rule, m *Map) {
 	for i, text := range m.Omit {
 		v.omit = append(v.omit, c.compilePath(fmt.Sprintf("%s.omit[%d]", at, i), text))
 	}
+	v.absent = m.Absent
 	// What is time or number is no value, where all is taken.
 	for _, text := range []string{m.Time, m.Boot, m.Seq} {
 		if root, steps := cutRoot(splitFilters(text)[0]); root == "$" && steps != "" {
@@ -323,16 +337,21 @@ func (c *compiler) compileValues(at string, r *rule, m *Map) {
 		c.fault(at+".arrays", "%q is not one of quarantine, index, omit", m.Arrays)
 	}
 	for _, field := range slices.Sorted(maps.Keys(m.Units)) {
-		symbol := m.Units[field]
-		if symbol == "" || len(symbol) > wire.MaxUnit || strings.ContainsFunc(symbol, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-			c.fault(at+".units."+field, "%q is not a unit: 1 to %d bytes without control characters", symbol, wire.MaxUnit)
+		symbol, err := parseTemplate(m.Units[field])
+		if c.check(at+".units."+field, err) && len(symbol.names()) == 0 && !symbol.readsPayload() && !isUnit(symbol.text) {
+			c.fault(at+".units."+field, "%q is not a unit: 1 to %d bytes without control characters", symbol.text, wire.MaxUnit)
 		}
-		v.units = append(v.units, wire.Unit{Field: []byte(field), Symbol: []byte(symbol)})
+		c.checkNames(at+".units."+field, symbol.names(), r.pattern)
+		v.units = append(v.units, unit{field, &symbol})
 	}
 	v.boot, err = optional(m.Boot)
 	c.check(at+".boot", err)
 	v.seq, err = optional(m.Seq)
 	c.check(at+".seq", err)
+}
+
+func isUnit(symbol string) bool {
+	return symbol != "" && len(symbol) <= wire.MaxUnit && !strings.ContainsFunc(symbol, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 func (c *compiler) compileNamed(at string, from map[string]string) []named {
@@ -393,7 +412,8 @@ func (c *compiler) checkUse(at string, r *rule, m *Map) {
 	useless("time", m.Time != "", Telemetry, Event)
 	useless("boot", m.Boot != "", Telemetry)
 	useless("seq", m.Seq != "", Telemetry)
-	useless("report", m.Report != nil, Telemetry, Event, Presence)
+	useless("absent", m.Absent != nil, Telemetry, Event, State)
+	useless("report", m.Report != nil, Telemetry, Event, Presence, Announce)
 	useless("event", m.Event != "", Event)
 	useless("severity", m.Severity != "", Event)
 	useless("value", m.Value != "", Presence)

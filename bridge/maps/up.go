@@ -1,8 +1,10 @@
 package maps
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr/vm"
@@ -67,15 +69,18 @@ func (s *Set) Up(w *Scratch, m Message) ([]Outcome, error) {
 	if err := checkTopic(m.Topic); err != nil {
 		return nil, &Refusal{Reason: ReasonBadTopic, Message: err.Error()}
 	}
-	matched := false
+	matched, taken := false, false
 	var refused error
 	for _, r := range s.rules {
 		vars, ok := r.match(m.Topic)
 		if !ok {
 			continue
 		}
-		matched = true
-		err := r.take(w, m, vars)
+		if matched = true; taken && r.what != Answered {
+			continue // a map before it, of the same topic, has taken it
+		}
+		its, err := r.take(w, m, vars)
+		taken = taken || its && r.what != Answered
 		switch {
 		case err == nil, r.what == Answered && !isRefusal(err):
 		case r.what == Answered: // it may be for a map as well, which then says what is wrong
@@ -87,6 +92,7 @@ func (s *Set) Up(w *Scratch, m Message) ([]Outcome, error) {
 		}
 	}
 	switch {
+	case !matched && slices.ContainsFunc(s.ignored, func(p pattern) bool { _, is := p.match(m.Topic, nil); return is }):
 	case !matched:
 		return nil, &Refusal{Reason: ReasonUnmapped, Message: s.nearest(m.Topic)}
 	case len(w.outcomes) == 0 && refused != nil:
@@ -145,12 +151,15 @@ func (s *Set) nearest(topic string) string {
 	return "no map is for the topic; the nearest is " + best + ": " + why
 }
 
-// take appends what a message is by this rule.
-func (r *rule) take(w *Scratch, m Message, vars Vars) error {
+// take appends what a message is by this rule; not its is one that when leaves to another.
+func (r *rule) take(w *Scratch, m Message, vars Vars) (its bool, err error) {
+	if r.kind != kindJSON && slices.Contains(r.absent, string(bytes.TrimSpace(m.Payload))) {
+		return true, nil
+	}
 	usesExpr := r.when != nil || r.expr != nil || r.answers != nil && r.answers.progress != nil
 	tree, err := w.tree(m.Payload, r.kind, usesExpr || r.what == State || r.report != nil)
 	if err != nil {
-		return refusalOf(r, err)
+		return true, refusalOf(r, err)
 	}
 	if usesExpr {
 		env := upward{
@@ -159,28 +168,28 @@ func (r *rule) take(w *Scratch, m Message, vars Vars) error {
 		}
 		is, err := r.when.holds(&w.machine, &env)
 		if err != nil {
-			return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "when: " + err.Error()}
+			return true, &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "when: " + err.Error()}
 		}
 		if !is {
-			return nil
+			return false, nil
 		}
 		if r.expr != nil {
 			out, err := r.expr.run(&w.machine, &env)
 			if err != nil {
-				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
+				return true, &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
 			}
 			if out == nil {
-				return nil
+				return true, nil
 			}
 			if w.made, err = result(w.made[:0], out); err != nil {
-				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
+				return true, &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: " + err.Error()}
 			}
 			if tree, err = w.decoder.Text(w.made, false, true); err != nil { // nested too deep
-				return &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: its result: " + err.Error()}
+				return true, &Refusal{Map: r.title(), Reason: ReasonExpression, Message: "expr: its result: " + err.Error()}
 			}
 		}
 	}
-	return r.takeTree(w, m, vars, tree)
+	return true, r.takeTree(w, m, vars, tree)
 }
 
 func byName(vars Vars) map[string]string {
@@ -245,6 +254,9 @@ func (r *rule) takeOne(w *Scratch, f *facts) error {
 	}
 	if err != nil {
 		return refusalOf(r, err)
+	}
+	if r.what == Telemetry && len(r.absent) > 0 && len(o.Telemetry.Readings) == 1 && o.Telemetry.Readings[0].Flaw == wire.ReasonNoValues {
+		return nil // it said that it has nothing to say
 	}
 	w.outcomes = append(w.outcomes, o)
 	if len(r.report) == 0 {
