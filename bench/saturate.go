@@ -14,7 +14,7 @@ import (
 // saturation is a fleet that sends as fast as it is acknowledged.
 type saturation struct {
 	influxDB bool
-	way      string  // by which the readings come
+	way      string // by which the readings come
 	devices  int
 	batch    int     // readings a frame
 	rate     float64 // readings/s of each device that are asked for: more than any hub here can take

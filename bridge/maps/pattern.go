@@ -203,9 +203,9 @@ func (p pattern) match(topic string, vars Vars) (Vars, bool) {
 
 // cutTail takes the levels after {name...} from the rest of a topic.
 func (p pattern) cutTail(rest string) (string, bool) {
-	for i := len(p.tail) - 1; i >= 0; i-- {
+	for _, text := range slices.Backward(p.tail) {
 		slash := strings.LastIndexByte(rest, '/')
-		if slash < 0 || p.tail[i] != "+" && p.tail[i] != rest[slash+1:] {
+		if slash < 0 || text != "+" && text != rest[slash+1:] {
 			return rest, false
 		}
 		rest = rest[:slash]
