@@ -75,7 +75,7 @@ func findBroker() (string, error) {
 	if path, err := exec.LookPath("mosquitto"); err == nil {
 		return path, nil
 	}
-	for _, path := range strings.FieldsSeq(brokerPlaces) {
+	for path := range strings.FieldsSeq(brokerPlaces) {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		}
