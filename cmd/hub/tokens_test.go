@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/gorilla/websocket"
@@ -88,14 +87,21 @@ func (h *hubProcess) showByMQTT(url, user, token string) string {
 	}
 	defer client.Disconnect(0)
 	issued := make(chan string, 1)
-	client.Subscribe("devices/"+user+"/issued", 0, func(_ mqtt.Client, m mqtt.Message) { issued <- string(m.Payload()) }).Wait()
+	subscribe := func() {
+		client.Subscribe("devices/"+user+"/issued", 0, func(_ mqtt.Client, m mqtt.Message) { issued <- string(m.Payload()) }).Wait()
+	}
+	subscribe()
 	sent := client.Publish("devices/"+user+"/telemetry", 1, false, `{"T":1}`)
+	subscribe() // answered after the telemetry
 	select {
 	case <-sent.Done():
-		return "in"
+		if sent.Error() == nil {
+			return "in"
+		}
+		return (<-cut).Error()
 	case err := <-cut:
 		return err.Error()
-	case <-time.After(300 * time.Millisecond): // a refusal has no words in MQTT 3.1.1: it is the acknowledgement that does not come
+	default: // a refusal has no words in MQTT 3.1.1: it is the acknowledgement that does not come
 	}
 	client.Publish("devices/"+user+"/credentials", 0, false, `{}`)
 	select {
@@ -187,6 +193,14 @@ func TestEachWayToShowATokenInEachState(t *testing.T) {
 	}
 }
 
+// taken returns when the hub has taken so many more readings.
+func (h *hubProcess) taken(readings int) {
+	h.t.Helper()
+	counted := func() float64 { return h.metric(`hub_readings_total{outcome="received"}`) }
+	before := counted()
+	until(h.t, "readings", func() bool { return counted() >= before+float64(readings) })
+}
+
 // TestTokensRotateUnderLoadAndKills rotates the tokens of devices while the hub is killed in the middle
 // of it: no device is locked out, and no reading is lost.
 func TestTokensRotateUnderLoadAndKills(t *testing.T) {
@@ -207,7 +221,7 @@ func TestTokensRotateUnderLoadAndKills(t *testing.T) {
 				for range 2 {
 					var asking sync.WaitGroup
 					asking.Go(func() { h.ctl(line...) })
-					time.Sleep(rand.N(150 * time.Millisecond))
+					h.taken(1 + rand.N(20))
 					h.kill()
 					asking.Wait()
 					h.again()
@@ -257,7 +271,10 @@ func TestNoDevicesSecretIsLogged(t *testing.T) {
 		}
 	}
 	ws := h.dial("a", secrets["a token"])
-	send(t, ws, `{"id":1,"method":"hello"}`)
+	for range 2 { // what follows the first is answered when the device can be asked
+		send(t, ws, `{"id":1,"method":"hello"}`)
+		receive(t, ws)
+	}
 	rotated := make(chan string, 1)
 	go func() {
 		stdout, _, _ := h.ctl("devices", "rotate", "a")
