@@ -32,13 +32,13 @@ func TestSendCommand(t *testing.T) {
 
 func TestSendAndWait(t *testing.T) {
 	// The body's deadline is shorter than the wait: it must not end the request.
-	b := newBench(t, api.Config{BodyTimeout: 20 * time.Millisecond})
+	b := newBench(t, api.Config{BodyTimeout: time.Second})
 	b.wait = func(ctx context.Context) commands.Command {
 		deadline, _ := ctx.Deadline()
 		if left := time.Until(deadline); left < 4*time.Minute {
 			t.Errorf("the wait ends in %v", left)
 		}
-		ended := time.After(200 * time.Millisecond) // the device's answer
+		ended := time.After(1200 * time.Millisecond) // the device's answer
 		c := sentCommand()
 		select {
 		case <-ctx.Done():

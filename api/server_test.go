@@ -88,7 +88,7 @@ func newBench(t *testing.T, cfg api.Config) *bench {
 	b.api = newAPI(t, b.fakeHub, cfg, b.log)
 	server := httptest.NewServer(b.api.Handler())
 	b.url, b.client = server.URL, server.Client()
-	b.client.Timeout = 20 * time.Second
+	b.client.Timeout = time.Minute
 	b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
 		b.api.Close()
