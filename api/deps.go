@@ -204,6 +204,7 @@ type Deps struct {
 	Catalogue  Catalogue
 	Enrolment  Enrolment
 	Discovery  Discovery
+	Bridges    Bridges
 
 	Certificates devices.Certificates // that devices show when they post; nil: none count
 	Issuer       Issuer

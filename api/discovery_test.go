@@ -30,8 +30,8 @@ func newFakeDiscovery() fakeDiscovery {
 	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	saw := func(device, bridge string, payload []byte) discovery.Seen {
 		return discovery.Seen{
-			Sighting: discovery.Sighting{Device: device, Bridge: bridge, Topic: "devices/" + device + "/telemetry", Payload: payload, Name: "Lamp " + device, At: at},
-			Size:     len(payload), First: at, Count: 2,
+			Sighting: discovery.Sighting{Device: device, Bridge: bridge, Topic: "devices/" + device + "/telemetry", Payload: payload, Size: len(payload), Name: "Lamp " + device, At: at},
+			First:    at, Count: 2,
 		}
 	}
 	return fakeDiscovery{

@@ -128,6 +128,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s.registerActs()
 	s.registerEnrolment()
 	s.registerDiscovery()
+	s.registerBridges()
 	s.registerDeviceTypes()
 	s.registerHealth(promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{ErrorLog: metricsLog{s.log}, ErrorHandling: promhttp.ContinueOnError}))
 	if err := s.mountOpenAPI(); err != nil {

@@ -66,7 +66,7 @@ func newAPI(t *testing.T, hub *fakeHub, cfg api.Config, log io.Writer) *api.Serv
 		Operators: fakeOperators{hub}, Accounts: &hub.accounts, Registry: fakeRegistry{hub}, Importer: fakeImporter{hub}, Proofs: fakeProofs{hub}, Sessions: fakeSessions{hub}, Commands: fakeCommands{hub},
 		Profiles: hub.profiles(cfg), Throttle: fakeThrottle{hub},
 		Ingest: fakeIngest{hub}, History: fakeHistory{hub}, Quarantine: fakeQuarantine{hub}, Replays: fakeReplays{hub}, Types: fakeTypes{hub}, Acts: fakeActs{hub},
-		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, Discovery: &hub.discovery, States: fakeStates{hub},
+		Rollouts: fakeRollouts{hub}, Catalogue: fakeCatalogue(t), Enrolment: fakeEnrolment{hub}, Discovery: &hub.discovery, Bridges: fakeBridges{}, States: fakeStates{hub},
 		Certificates: noCertificates{}, Issuer: fakeIssuer{hub},
 		Readiness: fakeReadiness{hub},
 		Feeds: api.Feeds{

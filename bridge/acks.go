@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
@@ -93,6 +94,7 @@ func (l *line) acknowledge() {
 		for _, m := range ready {
 			m.Ack() // waits for the socket, at most until the write's deadline
 			l.external.metrics.acked.Inc()
+			l.external.traffic.acknowledged(readingsOf(m), time.Now())
 			l.window.leave(weight(m))
 		}
 	}

@@ -27,6 +27,7 @@ type External struct {
 	mark        []byte // how a payload begins that was cut; no device knows it
 	receipts    *receipts
 	echoes      *echoes
+	traffic     *traffic
 
 	stopping context.Context // ends with Close
 	stop     context.CancelFunc
@@ -52,9 +53,9 @@ func OpenExternal(cfg ExternalConfig, hub Hub) (*External, error) {
 	}
 	e := &External{
 		cfg: cfg, hub: hub, log: log, credentials: shown, mark: []byte(rand.Text()),
-		receipts: newReceipts(), echoes: newEchoes(), done: make(chan struct{}),
+		receipts: newReceipts(), echoes: newEchoes(), traffic: newTraffic(), done: make(chan struct{}),
 	}
-	e.metrics, err = newExternalMetrics(hub.Metrics, cfg.Name,
+	e.metrics, err = newExternalMetrics(hub.Metrics, cfg.Name, e.traffic,
 		func() float64 { return number(e.Stats().Connected) }, func() float64 { return float64(e.Stats().InFlight) })
 	if err != nil {
 		return nil, fmt.Errorf("mqtt bridge %q: metrics: %w", cfg.Name, err)
@@ -265,6 +266,7 @@ func (e *External) setLine(l *line, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.line, e.failed = l, ""
+	e.traffic.connected(l != nil)
 	if err != nil {
 		e.failed = err.Error()
 		e.before = e.failed

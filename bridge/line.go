@@ -13,7 +13,6 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"telemetryhub/devices"
-	"telemetryhub/devices/discovery"
 	"telemetryhub/wire"
 )
 
@@ -185,7 +184,8 @@ func (l *line) receive(_ paho.Client, m paho.Message) {
 	default:
 	}
 	if l.window.enter(weight(m), l.alive.Done(), l.external.stopping.Done()) {
-		l.queue <- m // as long as the window: never full
+		l.external.traffic.received(time.Now())
+		l.queue <- &arrival{Message: m} // as long as the window: never full
 	}
 }
 
@@ -218,6 +218,7 @@ func (l *line) takeAll() {
 func (l *line) take(s *scratch, in paho.Message) error {
 	e := l.external
 	m := message{topic: in.Topic(), payload: in.Payload(), qos: in.Qos(), retained: in.Retained()}
+	e.traffic.redelivers(in)
 	if taken, err := l.screen(in); taken || err != nil {
 		return err
 	}
@@ -226,7 +227,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return l.refuse(in, "", &refusal{reason: ReasonTopic, message: "not a topic of a device"})
 	}
 	// A device that is not in the registry has no counters of its own: whoever publishes would choose their number.
-	d, ok := e.hub.find(discovery.Sighting{Device: device, Bridge: e.cfg.Name, Topic: m.topic, Payload: m.payload, Retained: m.retained})
+	d, ok := e.hub.find(e.sighting(device, m))
 	if !ok {
 		return l.refuse(in, "", &refusal{reason: ReasonUnknownDevice, message: "no such device"})
 	}
@@ -255,6 +256,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 			session.LearnUnits(s.telemetry.Units)
 		}
 	}
+	countReadings(in, s.telemetry.Readings)
 	l.mu.Lock()
 	l.current = in
 	l.mu.Unlock()
@@ -284,6 +286,7 @@ func (l *line) takeAnswer(s *scratch, in paho.Message, device string, m message)
 
 // refuse counts a message that is not taken, device "" one of none that is registered.
 func (l *line) refuse(in paho.Message, device string, r *refusal) error {
+	l.external.example(in, device, r)
 	if device == "" {
 		l.external.hub.Sink.Refuse("", r.reason)
 	} else {

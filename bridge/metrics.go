@@ -1,7 +1,10 @@
 package bridge
 
 import (
+	"maps"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -19,23 +22,37 @@ func (t *tally) collector(name, help string) prometheus.Collector {
 type refusals struct {
 	all      tally
 	byReason *prometheus.CounterVec
+
+	mu     sync.Mutex
+	counts map[string]uint64 // what byReason has
 }
 
-func newRefusals(name string) refusals {
-	return refusals{byReason: prometheus.NewCounterVec(
+func newRefusals(name string) *refusals {
+	return &refusals{counts: map[string]uint64{}, byReason: prometheus.NewCounterVec(
 		prometheus.CounterOpts{Name: name, Help: "Messages that were refused, by reason."}, []string{"reason"})}
 }
 
 func (r *refusals) count(reason string) {
 	r.all.Inc()
 	r.byReason.WithLabelValues(reason).Inc()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[reason]++
+}
+
+// each returns the counts by reason.
+func (r *refusals) each() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
 }
 
 // brokerMetrics counts what the embedded broker does.
 type brokerMetrics struct {
 	registered
+	traffic         *traffic
 	received        tally
-	refused         refusals
+	refused         *refusals
 	unacked         tally
 	connects        *prometheus.CounterVec // by the reason of their refusal, "" for accepted ones
 	commands        tally
@@ -46,11 +63,13 @@ type brokerMetrics struct {
 
 func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*brokerMetrics, error) {
 	m := &brokerMetrics{
+		traffic: newTraffic(),
 		refused: newRefusals("hub_mqtt_refused_total"),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hub_mqtt_connects_total", Help: "CONNECT packets, by the reason of their refusal; empty for accepted ones.",
 		}, []string{"refused"}),
 	}
+	m.traffic.connected(true)
 	return m, m.register(to,
 		m.received.collector("hub_mqtt_received_total", "Messages that devices published on the embedded broker."),
 		m.refused.byReason,
@@ -68,7 +87,7 @@ func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*br
 type externalMetrics struct {
 	registered
 	received     tally
-	refused      refusals
+	refused      *refusals
 	acked        tally
 	commands     tally
 	connects     tally
@@ -76,7 +95,7 @@ type externalMetrics struct {
 	sessionsLost tally
 }
 
-func newExternalMetrics(to prometheus.Registerer, name string, connected, inflight func() float64) (*externalMetrics, error) {
+func newExternalMetrics(to prometheus.Registerer, name string, t *traffic, connected, inflight func() float64) (*externalMetrics, error) {
 	if to != nil {
 		to = prometheus.WrapRegistererWith(prometheus.Labels{"bridge": name}, to)
 	}
@@ -95,6 +114,10 @@ func newExternalMetrics(to prometheus.Registerer, name string, connected, inflig
 		m.commands.collector("hub_bridge_commands_total", "Commands given to the external broker."),
 		m.connects.collector("hub_bridge_connects_total", "Connections made to the external broker."),
 		gauge("hub_bridge_connected", "1 while the external broker is connected and has granted the subscriptions.", connected),
+		t.readings.collector("hub_bridge_readings_total", "Readings in acknowledged messages: they are durable."),
+		t.redelivered.collector("hub_bridge_redelivered_total", "Messages that the external broker marked as sent before."),
+		t.ackSeconds,
+		gauge("hub_bridge_lag_seconds", "Age of the oldest message that is not acknowledged; 0: there is none.", func() float64 { return t.lag(time.Now()).Seconds() }),
 		gauge("hub_bridge_inflight", "Messages received and not yet acknowledged.", inflight),
 	)
 }

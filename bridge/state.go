@@ -115,6 +115,7 @@ func (l *line) takeState(s *scratch, in paho.Message, device string, m message) 
 	err = l.external.hub.States.Report(device, reported, func(_ uint64, err error) {
 		if r, refused := errors.AsType[*refusal](journalRefusal(err)); refused {
 			l.external.metrics.refused.count(r.reason)
+			l.external.example(in, device, r)
 			l.external.hub.refused(device, r)
 		} else if err != nil {
 			return // the hub stops: not acknowledged, so the broker sends it again
@@ -122,6 +123,7 @@ func (l *line) takeState(s *scratch, in paho.Message, device string, m message) 
 		l.release(held)
 	})
 	if r, refused := errors.AsType[*refusal](journalRefusal(err)); refused {
+		l.external.example(in, device, r)
 		l.external.hub.refused(device, r)
 		l.release(held)
 		return r

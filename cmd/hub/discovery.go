@@ -9,6 +9,7 @@ import (
 
 	"telemetryhub/auth/acts"
 	"telemetryhub/backbone"
+	"telemetryhub/bridge"
 	"telemetryhub/devices"
 	"telemetryhub/devices/discovery"
 )
@@ -71,6 +72,9 @@ func (b BridgeConfig) validateAdmit(faults *faultList) {
 	}
 	for i, broker := range b.Brokers {
 		at := fmt.Sprintf("bridge.brokers[%d]", i)
+		if broker.Name == bridge.EmbeddedName {
+			faults.add(at+".name", "%s is what the hub's own broker is called", broker.Name)
+		}
 		wantOneOf(faults, at+".admit", broker.Admit, admitAsk, admitAlways)
 		within(faults, at+".admit_max", broker.AdmitMax, 1, discovery.MostMax)
 		whole := discovery.Rule{Bridge: broker.Name, Device: "*"}.Name()

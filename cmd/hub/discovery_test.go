@@ -42,6 +42,7 @@ func TestFaultsOfRulesOfAdmissionAreSaid(t *testing.T) {
 		"no room":        {"max: 20", "max: 0", "bridge.admit[0].max: 0 is too small: at least 1"},
 		"twice":          {`{device: "sensor-?"}`, `{bridge: home, device: "tasmota-*"}`, "bridge.admit[1]: is for the same devices as bridge.admit[0], which comes first"},
 		"neither":        {"admit: always", "admit: never", `bridge.brokers[1].admit: "never" is not one of ask, always`},
+		"taken name":     {"name: lab", "name: embedded", "bridge.brokers[1].name: embedded is what the hub's own broker is called"},
 		"twice always":   {`{device: "sensor-?"}`, `{bridge: lab, device: "*"}`, "bridge.brokers[1].admit: always is said by bridge.admit[1] already"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -312,7 +312,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Profiles: h.profiles, Throttle: h.throttle, Commands: h.commands, States: h.states,
 		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
-		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment, Discovery: h.discovery,
+		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment, Discovery: h.discovery, Bridges: bridgesAPI{h},
 		Certificates: h.trust, Issuer: h.issuer,
 		Readiness: readiness{h},
 		Feeds:     h.feeds(),

@@ -132,6 +132,13 @@ func (a *app) values(p *kong.Positional) []string {
 	switch p.Name {
 	case "device":
 		return firstIDs(a.hub.Devices(ctx, client.DeviceFilter{Page: 1000}), func(d client.Device) string { return d.ID })
+	case "bridge":
+		all, _ := a.hub.Bridges(ctx) // without the hub there is nothing to offer
+		var names []string
+		for _, b := range all {
+			names = append(names, b.Name)
+		}
+		return names
 	case "seen-device":
 		return firstIDs(a.hub.Discovered(ctx, client.DiscoveredFilter{Page: 1000}), func(d client.Discovered) string { return d.ID })
 	}

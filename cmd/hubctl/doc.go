@@ -8,6 +8,6 @@
 // watch reconnects at a growing pace and says what it missed.
 //
 // Files in reading order: main.go, run.go (the command line as a struct, global flags), exit.go (the exit status),
-// output.go (tables, JSON), devices.go, discovery.go (seen on a bridge, not registered), limits.go, certificates.go, send.go, values.go (key=value), ledger.go (commands), rollout.go (send --to), rollouts.go, watch.go, history.go,
+// output.go (tables, JSON), devices.go, bridge.go, discovery.go (seen on a bridge, not registered), limits.go, certificates.go, send.go, values.go (key=value), ledger.go (commands), rollout.go (send --to), rollouts.go, watch.go, history.go,
 // status.go (health, metrics, version), audit.go, acts.go (the audit log), operators.go (who may), methods.go (what devices take), quarantine.go, replay.go, types.go, completion.go.
 package main

@@ -54,6 +54,8 @@ type commandLine struct {
 		Rm   enrolRm   `cmd:"" help:"Remove an enrolment key; the devices that it enrolled stay."`
 	} `cmd:"" help:"Enrolment keys: with one, new devices get credentials of their own."`
 	Bridge struct {
+		Ls     bridgeLs     `cmd:"" help:"List the bridges and how they fare."`
+		Show   bridgeShow   `cmd:"" help:"Show a bridge, and the last messages that it refused."`
 		Seen   bridgeSeen   `cmd:"" help:"List devices that bridges have seen and that are not registered."`
 		Admit  bridgeAdmit  `cmd:"" help:"Register devices that were seen; their next message counts."`
 		Ignore bridgeIgnore `cmd:"" help:"Keep devices off that list, or undo it."`

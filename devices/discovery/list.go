@@ -105,7 +105,6 @@ func (l *List) Seen(s Sighting) (admitted bool) {
 		return true
 	}
 	l.counts.seen.Add(1)
-	size := len(s.Payload)
 	s = s.bounded()
 	l.mu.Lock()
 	if _, unwanted := l.ignored[s.Device]; unwanted {
@@ -113,7 +112,7 @@ func (l *List) Seen(s Sighting) (admitted bool) {
 		l.counts.ignored.Add(1)
 		return false
 	}
-	e := l.keep(s, size)
+	e := l.keep(s)
 	r, held := l.choose(e, time.Now())
 	e.Held = held
 	seen := *e
@@ -128,7 +127,7 @@ func (l *List) Seen(s Sighting) (admitted bool) {
 }
 
 // keep puts a sighting on the list, and takes off what was not seen for the longest. It needs mu.
-func (l *List) keep(s Sighting, size int) *Seen {
+func (l *List) keep(s Sighting) *Seen {
 	at, ok := l.byID[s.Device]
 	if ok {
 		l.order.MoveToFront(at)
@@ -141,7 +140,7 @@ func (l *List) keep(s Sighting, size int) *Seen {
 		}
 	}
 	e := seenAt(at)
-	e.add(s, size)
+	e.add(s)
 	return e
 }
 

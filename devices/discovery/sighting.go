@@ -20,6 +20,7 @@ type Sighting struct {
 	Bridge   string
 	Topic    string
 	Payload  []byte // the list keeps a copy
+	Size     int    // of the payload in bytes, where Payload is not all of it; 0: it is
 	Retained bool   // the broker had it from some time before
 	// Announced: the message is about the device and not of it, such as a gateway's list of what is paired with it.
 	Announced bool
@@ -36,7 +37,6 @@ type Sighting struct {
 type Seen struct {
 	Sighting // the last; what it did not say of type, name, model and firmware is from those before
 
-	Size  int // of the last payload, in bytes, before it was cut
 	First time.Time
 	Count uint64 // sightings
 	Held  string // why the rule that is for it has not admitted it; empty: none is
@@ -44,6 +44,7 @@ type Seen struct {
 
 // bounded returns the sighting as the list keeps it, with a payload of its own.
 func (s Sighting) bounded() Sighting {
+	s.Size = max(s.Size, len(s.Payload))
 	s.Payload = append([]byte(nil), s.Payload[:min(len(s.Payload), MaxPayload)]...)
 	s.Topic = cut(s.Topic, maxTopic)
 	s.Type = cut(s.Type, maxType)
@@ -63,12 +64,12 @@ func cut(text string, most int) string {
 }
 
 // add makes e what is known after one more sighting.
-func (e *Seen) add(s Sighting, size int) {
+func (e *Seen) add(s Sighting) {
 	s.Type, s.Name = cmp.Or(s.Type, e.Type), cmp.Or(s.Name, e.Name)
 	s.Model, s.Firmware = cmp.Or(s.Model, e.Model), cmp.Or(s.Firmware, e.Firmware)
 	if e.Count == 0 {
 		e.First = s.At
 	}
-	e.Sighting, e.Size = s, size
+	e.Sighting = s
 	e.Count++
 }
