@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,6 +32,11 @@ type bridgedDevice struct {
 	closed  string // why the hub closed it
 	told    uint64 // version of the desired state that was published last
 	owed    bool   // one could not be published
+
+	by     *mapping // nil: it speaks the hub's own words
+	orders []order  // the oldest first
+	stays  bool     // the broker says when it is gone: it may be silent
+	report string   // of its state, the last by a map that is durable
 }
 
 func newBridgedDevices(l *line) *bridgedDevices {
@@ -45,7 +51,10 @@ func (b *bridgedDevices) count() int {
 
 // seen notes a sign of life and returns the device's session, nil when it is connected in another way: its own
 // connection is nearer to it than what comes through a broker. Only the line's goroutine calls it.
-func (b *bridgedDevices) seen(device string) *devices.Session {
+func (b *bridgedDevices) seen(device string) *devices.Session { return b.seenBy(device, nil) }
+
+// seenBy is seen of a message that came by a map.
+func (b *bridgedDevices) seenBy(device string, by *mapping) *devices.Session {
 	b.mu.Lock()
 	d, ok := b.known[device]
 	if ok {
@@ -53,6 +62,7 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 	}
 	b.mu.Unlock()
 	if ok {
+		d.learn(by)
 		d.session.Heard()
 		if d.isOwed() {
 			d.greet()
@@ -82,6 +92,7 @@ func (b *bridgedDevices) seen(device string) *devices.Session {
 		session.Detach(closed)
 		return nil
 	}
+	d.learn(by)
 	session.Ready() // the hub cannot know who has subscribed at the broker
 	d.greet()
 	return session
@@ -92,7 +103,7 @@ func (b *bridgedDevices) sweep(since time.Time) {
 	var idle []*bridgedDevice
 	b.mu.Lock()
 	for id, d := range b.known {
-		if d.seen.Before(since) {
+		if d.seen.Before(since) && !d.stays {
 			idle = append(idle, d)
 			delete(b.known, id)
 		}
@@ -115,16 +126,24 @@ func (b *bridgedDevices) detachAll(cause string) {
 	b.work.Wait()
 }
 
-// Send implements devices.Link. The hub is not told whether the device has subscribed at the broker.
-func (d *bridgedDevice) Send(cmd wire.Command) error {
-	return d.publish(wire.AppendCommand(nil, cmd), cmd.AtLeastOnce)
+// Cancel implements devices.Link.
+func (d *bridgedDevice) Cancel(id string) error {
+	if d.mappedBy() != nil {
+		return errNoWord
+	}
+	return d.publish(wire.AppendCancel(nil, id), false)
 }
 
-// Cancel implements devices.Link.
-func (d *bridgedDevice) Cancel(id string) error { return d.publish(wire.AppendCancel(nil, id), false) }
-
 // Probe implements devices.Prober.
-func (d *bridgedDevice) Probe() error { return d.publish(wire.AppendProbe(nil), false) }
+func (d *bridgedDevice) Probe() error {
+	if d.mappedBy() != nil {
+		return errNoWord
+	}
+	return d.publish(wire.AppendProbe(nil), false)
+}
+
+// errNoWord says that a device that is spoken to by maps has no word for something.
+var errNoWord = errors.New("the device's maps have no word for it")
 
 // Speaks implements devices.Prober: the hub cannot know who has subscribed at the broker.
 func (d *bridgedDevice) Speaks(time.Duration) bool { return false }

@@ -60,7 +60,8 @@ type publication struct {
 	packetID    uint16 // with QoS 1
 	expiry      time.Duration
 	identifiers []int
-	state       bool // a desired state, and no command
+	state       bool         // a desired state, and no command
+	then        *publication // of the same command; nil: none
 
 	response    string // topic for the answer to a command; MQTT 5 tells the device
 	correlation []byte // the command's id, beside the one in the payload

@@ -14,6 +14,8 @@ import (
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"telemetryhub/bridge/maps"
 )
 
 // External is a client of an external broker. It connects, and connects again, until Close; it does not fail when the
@@ -28,6 +30,8 @@ type External struct {
 	receipts    *receipts
 	echoes      *echoes
 	traffic     *traffic
+	maps        *maps.Set // nil: there are none
+	mapped      mappings
 
 	stopping context.Context // ends with Close
 	stop     context.CancelFunc
@@ -54,6 +58,10 @@ func OpenExternal(cfg ExternalConfig, hub Hub) (*External, error) {
 	e := &External{
 		cfg: cfg, hub: hub, log: log, credentials: shown, mark: []byte(rand.Text()),
 		receipts: newReceipts(), echoes: newEchoes(), traffic: newTraffic(), done: make(chan struct{}),
+	}
+	e.mapped.byDevice = map[string]*mapping{}
+	if e.maps, err = cfg.compileMaps(); err != nil {
+		return nil, fmt.Errorf("mqtt bridge %q: %w", cfg.Name, err)
 	}
 	e.metrics, err = newExternalMetrics(hub.Metrics, cfg.Name, e.traffic,
 		func() float64 { return number(e.Stats().Connected) }, func() float64 { return float64(e.Stats().InFlight) })
@@ -221,7 +229,21 @@ func (e *External) filters() []string {
 		return "$share/" + e.cfg.Share + "/" + filter
 	}
 	all := func(s subject) string { return joinTopic(e.cfg.Prefix, "+", s) }
-	return []string{shared(all(subjectTelemetry)), shared(all(subjectEvent)), all(subjectState), all(subjectResponse)}
+	var filters []string
+	if !e.cfg.Foreign {
+		filters = append(filters, shared(all(subjectTelemetry)), shared(all(subjectEvent)), all(subjectState), all(subjectResponse))
+	}
+	if e.maps == nil {
+		return filters
+	}
+	if e.cfg.Share == "" {
+		return append(filters, e.maps.Filters()...)
+	}
+	readings, rest := e.maps.SplitFilters()
+	for _, filter := range readings {
+		filters = append(filters, shared(filter))
+	}
+	return append(filters, rest...)
 }
 
 // subscribe asks for the devices' topics and checks what was granted.

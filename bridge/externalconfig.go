@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"telemetryhub/bridge/maps"
 	"telemetryhub/wire"
 )
 
@@ -32,6 +33,10 @@ type ExternalConfig struct {
 	Share        string `yaml:"share"`         // group of hubs that split the readings; "": this one gets all
 	StatusTopic  string `yaml:"status_topic"`  // bears online or offline, retained, the latter as last will; "": none
 	CleanSession bool   `yaml:"clean_session"` // true: what comes while the hub is away is lost
+
+	// What messages mean, beside the hub's own topics.
+	Maps    []maps.Group `yaml:"-"`
+	Foreign bool         `yaml:"foreign"` // the hub's own topics, at PREFIX, are not subscribed to
 
 	Window ExternalWindow `yaml:",inline"`
 	Timing ExternalTiming `yaml:",inline"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"telemetryhub/bridge/maps"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -21,6 +22,7 @@ type message struct {
 type scratch struct {
 	decoder   wire.Decoder
 	telemetry wire.Telemetry
+	maps      maps.Scratch
 }
 
 // scratches keeps scratch for goroutines that decode now and then.
@@ -84,8 +86,13 @@ func (s *scratch) decode(device string, about subject, m message, clockOK func(w
 	if !m.retained {
 		return nil
 	}
-	for i := range s.telemetry.Readings {
-		if r := &s.telemetry.Readings[i]; r.Flaw == "" && !clockOK(r.Clock) {
+	return withoutTime(&s.telemetry, clockOK)
+}
+
+// withoutTime refuses telemetry of a retained message that has a reading without a time that clockOK accepts.
+func withoutTime(t *wire.Telemetry, clockOK func(wire.Clock) bool) *refusal {
+	for i := range t.Readings {
+		if r := &t.Readings[i]; r.Flaw == "" && !clockOK(r.Clock) {
 			return &refusal{
 				reason: ReasonRetained, code: codePayloadFormat,
 				message: "a retained message may be old, and this one bears no time of its own (ts)",

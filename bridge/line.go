@@ -223,7 +223,11 @@ func (l *line) take(s *scratch, in paho.Message) error {
 		return err
 	}
 	device, about, ok := splitTopic(e.cfg.Prefix, m.topic)
-	if !ok || !about.fromDevice() {
+	switch {
+	case ok && about.fromDevice() && !e.cfg.Foreign:
+	case e.maps != nil:
+		return l.takeMapped(s, in, m)
+	default:
 		return l.refuse(in, "", &refusal{reason: ReasonTopic, message: "not a topic of a device"})
 	}
 	// A device that is not in the registry has no counters of its own: whoever publishes would choose their number.
@@ -313,11 +317,13 @@ func (l *line) sendAll() {
 	for {
 		select {
 		case out := <-l.outgoing:
-			// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
-			l.external.echoes.note(out.topic, out.payload)
-			if err := l.wait(l.client.Publish(out.topic, out.qos, false, out.payload)); err != nil {
-				l.fail(fmt.Errorf("publish to a device: %w", err))
-				return
+			for one := &out; one != nil; one = one.then {
+				// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
+				l.external.echoes.note(one.topic, one.payload)
+				if err := l.wait(l.client.Publish(one.topic, one.qos, false, one.payload)); err != nil {
+					l.fail(fmt.Errorf("publish to a device: %w", err))
+					return
+				}
 			}
 			if !out.state {
 				l.external.metrics.commands.Inc()

@@ -93,6 +93,7 @@ type externalMetrics struct {
 	connects     tally
 	ended        *prometheus.CounterVec // by the word of the ending
 	sessionsLost tally
+	passed       tally
 }
 
 func newExternalMetrics(to prometheus.Registerer, name string, t *traffic, connected, inflight func() float64) (*externalMetrics, error) {
@@ -110,6 +111,7 @@ func newExternalMetrics(to prometheus.Registerer, name string, t *traffic, conne
 		m.sessionsLost.collector("hub_bridge_sessions_lost_total", "Connections on which the external broker knew nothing of the session that it was to keep."),
 		m.received.collector("hub_bridge_received_total", "Messages received from the external broker."),
 		m.refused.byReason,
+		m.passed.collector("hub_bridge_passed_over_total", "Messages that a map knows and passes over: they say nothing of a device."),
 		m.acked.collector("hub_bridge_acknowledged_total", "Messages acknowledged to the external broker, refused ones too."),
 		m.commands.collector("hub_bridge_commands_total", "Commands given to the external broker."),
 		m.connects.collector("hub_bridge_connects_total", "Connections made to the external broker."),

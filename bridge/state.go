@@ -155,6 +155,10 @@ func (d *bridgedDevice) Desire(st wire.State) {
 		return
 	}
 	l := b.line
+	if d.by != nil {
+		d.orderDesired(st)
+		return
+	}
 	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectDesired), payload: wire.AppendStateParams(nil, st), qos: 1, state: true})
 	if d.owed = err != nil; !d.owed {
 		d.told = st.Version

@@ -1,0 +1,277 @@
+package bridge
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"telemetryhub/bridge/maps"
+	"telemetryhub/devices"
+	"telemetryhub/wire"
+)
+
+// mapping is how a device is spoken to: by the commands of the group of maps that its last message came by.
+type mapping struct {
+	group string
+	vars  maps.Vars
+	kind  string // its type in the registry
+	model string
+}
+
+// order is a command that a device was sent by a map and whose outcome is not known.
+type order struct {
+	expect *maps.Expectation
+	until  time.Time // of one that is done when something is seen; zero: none
+}
+
+// mostOrders bounds those of one device; the ledger has bounds of its own, far below.
+const mostOrders = 64
+
+// desiredMethod is the command that a map makes of the desired state, with what differs from the reported one as params.
+const desiredMethod = "desired"
+
+// Send implements devices.Link. The hub is not told whether the device has subscribed at the broker.
+func (d *bridgedDevice) Send(cmd wire.Command) error {
+	if by := d.mappedBy(); by != nil {
+		return d.order(by, cmd)
+	}
+	return d.publish(wire.AppendCommand(nil, cmd), cmd.AtLeastOnce)
+}
+
+func (d *bridgedDevice) mappedBy() *mapping {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return d.by
+}
+
+// order sends a command by the device's maps. What answers it may come before this returns.
+func (d *bridgedDevice) order(by *mapping, cmd wire.Command) error {
+	l := d.owner.line
+	made, err := l.external.maps.Down(by.group, by.target(d.id), cmd)
+	if err != nil {
+		return err
+	}
+	d.expect(made.Expect)
+	if err := l.send(chain(made.Publications)); err != nil {
+		d.forget(cmd.ID)
+		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
+	}
+	return nil
+}
+
+func (m *mapping) target(device string) maps.Target {
+	return maps.Target{Device: device, Type: m.kind, Vars: m.vars}
+}
+
+// expect notes how the outcome of a command will be known.
+func (d *bridgedDevice) expect(e *maps.Expectation) {
+	if e == nil {
+		return
+	}
+	o := order{expect: e}
+	if e.Within() > 0 {
+		o.until = time.Now().Add(e.Within())
+	}
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.orders = slices.DeleteFunc(d.orders, func(old order) bool { return old.expect.Command == e.Command })
+	if d.orders = append(d.orders, o); len(d.orders) > mostOrders {
+		d.orders = d.orders[1:]
+	}
+}
+
+func (d *bridgedDevice) forget(command string) {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.orders = slices.DeleteFunc(d.orders, func(o order) bool { return o.expect.Command == command })
+}
+
+// Ended lets a command go that has its outcome, so that a later answer is not taken for its own. One that bears the
+// command's id still counts.
+func (d *bridgedDevice) Ended(command string) {
+	b := d.owner
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d.orders = slices.DeleteFunc(d.orders, func(o order) bool { return o.expect.Command == command && !o.expect.Correlates() })
+}
+
+// settleOrders tells of the commands whose outcome a message is: the one that it answers, which is the oldest that it can
+// be the answer to, and those that are done when it says what it says.
+func (b *bridgedDevices) settleOrders(o *maps.Outcome) {
+	b.mu.Lock()
+	d, ok := b.known[o.Device]
+	var waiting []order
+	var session *devices.Session
+	if ok {
+		waiting, session = slices.Clone(d.orders), d.session
+	}
+	b.mu.Unlock()
+	for _, w := range waiting {
+		if w.expect.Answers(o) {
+			if o.Reply.Progress {
+				session.Progress(wire.Progress{ID: w.expect.Command, Status: wire.ProgressRunning})
+				return
+			}
+			d.forget(w.expect.Command)
+			session.Answer(answerOf(w.expect.Command, o.Reply))
+			return
+		}
+		if !w.until.IsZero() && time.Now().After(w.until) {
+			d.forget(w.expect.Command) // it stays unknown
+			continue
+		}
+		met, err := w.expect.Met(o)
+		if err != nil {
+			b.line.external.log.Warn("the condition of a command could not be told", "device", o.Device, "method", w.expect.Method, "err", err)
+		}
+		if met {
+			d.forget(w.expect.Command)
+			session.Answer(wire.Answer{ID: w.expect.Command, Result: json.RawMessage(`{"seen":` + string(maps.Seen(o)) + `}`)})
+		}
+	}
+}
+
+// answerOf is an answer as the device would have given it on a connection of its own.
+func answerOf(command string, r *maps.Reply) wire.Answer {
+	if r.Fault != nil {
+		return wire.Answer{ID: command, Fault: slices.Clone(r.Fault), Code: wire.CodeUnavailable}
+	}
+	return wire.Answer{ID: command, Result: slices.Clone(r.Result)}
+}
+
+// learn notes how a device is spoken to, and says to its session which commands it has.
+func (d *bridgedDevice) learn(by *mapping) {
+	b := d.owner
+	e := b.line.external
+	b.mu.Lock()
+	old, session := d.by, d.session
+	if by != nil && old != nil && old.group == by.group && old.kind == by.kind {
+		for _, v := range old.vars { // what this message's topic does not say
+			if _, said := by.vars.Get(v.Name); !said {
+				by.vars = append(by.vars, v)
+			}
+		}
+		by.model = cmp.Or(by.model, old.model)
+	}
+	d.by = by
+	b.mu.Unlock()
+	if by == nil || session == nil || old != nil && old.group == by.group && old.kind == by.kind && old.model == by.model {
+		return
+	}
+	e.mapped.remember(d.id, by)
+	if by.model != "" {
+		session.Describe("", by.model)
+	}
+	session.Announce(e.maps.Methods(by.group, by.kind))
+}
+
+// orderDesired publishes a desired state by the device's maps, where they have a command for that. It needs owner.mu.
+func (d *bridgedDevice) orderDesired(st wire.State) {
+	l := d.owner.line
+	if st.Delta == nil || !l.external.maps.Has(d.by.group, d.by.kind, desiredMethod) {
+		return
+	}
+	made, err := l.external.maps.Down(d.by.group, d.by.target(d.id), wire.Command{Method: desiredMethod, Params: st.Delta})
+	if err != nil {
+		l.external.log.Warn("a desired state could not be mapped", "device", d.id, "err", err)
+		return
+	}
+	out := chain(made.Publications)
+	out.state = true
+	if d.owed = l.send(out) != nil; !d.owed {
+		d.told = st.Version
+	}
+}
+
+// chain makes one entry of the queue of all that a command is, so that all of it goes out or nothing.
+func chain(all []maps.Publication) publication {
+	var out publication
+	for i, p := range slices.Backward(all) {
+		next := out
+		out = publication{topic: p.Topic, payload: p.Payload, qos: p.QoS}
+		if i < len(all)-1 {
+			out.then = &next
+		}
+	}
+	return out
+}
+
+// present notes what the broker says of a device's presence: its last will, or that it is there.
+func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
+	if o.Online {
+		if b.seenBy(o.Device, &mapping{group: o.Group, vars: o.Vars, model: o.Model, kind: of.Type}) != nil {
+			b.mu.Lock()
+			if d, ok := b.known[o.Device]; ok {
+				d.stays = true
+			}
+			b.mu.Unlock()
+			b.settleOrders(o)
+		}
+		return
+	}
+	b.mu.Lock()
+	d, ok := b.known[o.Device]
+	delete(b.known, o.Device)
+	b.mu.Unlock()
+	if ok {
+		d.session.Detach("the broker says that it is offline: its last will")
+	}
+}
+
+// hasReported reports whether a state is what the device reported last by its maps, so that telemetry that bears it again
+// and again is no write each.
+func (b *bridgedDevices) hasReported(device string, patch []byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d, ok := b.known[device]
+	return ok && d.report == string(patch)
+}
+
+func (b *bridgedDevices) reported(device string, patch []byte) {
+	const most = 4 << 10 // bytes that are kept
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d, ok := b.known[device]; ok && len(patch) <= most {
+		d.report = string(patch)
+	}
+}
+
+// mappings remember how devices were spoken to, also while there is no connection to the broker.
+type mappings struct {
+	mu       sync.Mutex
+	byDevice map[string]*mapping
+}
+
+// mostMappings bounds them; the registry bounds its devices, some of which may be gone.
+const mostMappings = 1_000_000
+
+func (m *mappings) remember(device string, by *mapping) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.byDevice) >= mostMappings {
+		clear(m.byDevice)
+	}
+	m.byDevice[device] = by
+}
+
+func (m *mappings) of(device string) *mapping {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byDevice[device]
+}
+
+// Commands returns the methods that a device has by the maps of this bridge, and how long that method's outcome takes at
+// most, 0 where nothing says so. mapped is false of a device that was not heard of by a map.
+func (e *External) Commands(device, method string) (methods []string, within time.Duration, mapped bool) {
+	by := e.mapped.of(device)
+	if by == nil {
+		return nil, 0, false
+	}
+	return e.maps.Methods(by.group, by.kind), e.maps.Within(by.group, by.kind, method), true
+}
