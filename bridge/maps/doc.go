@@ -17,5 +17,5 @@
 //
 // config.go (the language), pattern.go (topics), value.go (values and filters), template.go (paths and templates),
 // program.go (expressions), payload.go, clock.go, set.go (compiling), outcome.go, up.go, reading.go, command.go, down.go, shown.go
-// (outcomes for people), prove.go (examples).
+// (outcomes for people), types.go (what people may send), prove.go (examples).
 package maps
