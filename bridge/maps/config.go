@@ -38,6 +38,8 @@ type Identity struct {
 	Type   string `yaml:"type"`   // what is known of a device that is seen for the first time
 	Label  string `yaml:"label"`
 	Model  string `yaml:"model"`
+
+	Firmware string `yaml:"firmware"`
 }
 
 // Values says which values a message bears, of telemetry, event and state.

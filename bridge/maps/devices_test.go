@@ -154,9 +154,9 @@ func TestClocksThatNobodySet(t *testing.T) {
 
 func TestAnnouncementsReport(t *testing.T) {
 	s := compile(t, maps.Group{Maps: []maps.Map{named("m", "{name}/info", func(m *maps.Map) {
-		m.As, m.Model, m.Report = "announce", "{$.model}", map[string]string{"firmware": "$.version"}
+		m.As, m.Model, m.Firmware, m.Report = "announce", "{$.model}", "{$.version}", map[string]string{"firmware": "$.version", "mac": "$.mac"}
 	})}})
-	want := `[{"map":"m","as":"announce","device":"a","model":"X"},{"map":"m","as":"state","device":"a","state":{"firmware":"1.2"}}]`
+	want := `[{"map":"m","as":"announce","device":"a","model":"X","firmware":"1.2","state":{"firmware":"1.2"}}]`
 	if got := up(t, s, "a/info", `{"model":"X","version":"1.2"}`); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

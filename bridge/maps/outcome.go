@@ -31,10 +31,10 @@ type Outcome struct {
 	Vars   Vars // of the topic
 
 	// What is known of a device that is seen for the first time; "" where nothing is.
-	Type, Label, Model string
+	Type, Label, Model, Firmware string
 
 	Telemetry *wire.Telemetry // of Telemetry and Event
-	State     []byte          // of State: a merge patch (RFC 7396), an object of JSON
+	State     []byte          // of State, and of Announce where it reports something: a merge patch (RFC 7396), an object of JSON
 	Online    bool            // of Presence
 	Reply     *Reply          // of Answered
 }

@@ -9,16 +9,14 @@ import (
 	"telemetryhub/wire"
 )
 
-// takeReport appends what of the message is also reported as state.
-func (r *rule) takeReport(w *Scratch, f *facts, o Outcome) error {
-	s := w.slot()
+// takeReport returns what of the message is also reported as state, nil where nothing is.
+func (r *rule) takeReport(s *slot, f *facts) ([]byte, error) {
 	text, there, err := appendNamed(append(s.text[:0], '{'), r.report, f)
 	s.text = append(text, '}')
 	if err != nil || !there {
-		return err
+		return nil, err
 	}
-	w.outcomes = append(w.outcomes, Outcome{Map: o.Map, Group: o.Group, What: State, Device: o.Device, Vars: o.Vars, State: s.text})
-	return nil
+	return s.text, nil
 }
 
 // appendNamed appends the members that are there.

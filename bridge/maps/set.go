@@ -31,14 +31,14 @@ type rule struct {
 	each    []step
 	hasEach bool
 
-	device            template
-	typ, label, model *template
-	values            // of telemetry, events and states
-	clock             clock
-	words             words
-	answers           *answers // of an answer
-	report            []named
-	examples          []Example
+	device                      template
+	typ, label, model, firmware *template
+	values                      // of telemetry, events and states
+	clock                       clock
+	words                       words
+	answers                     *answers // of an answer
+	report                      []named
+	examples                    []Example
 }
 
 // values is Values, compiled.
@@ -288,7 +288,7 @@ func (c *compiler) compileIdentity(at string, r *rule, id Identity, known bool) 
 	for key, of := range map[string]struct {
 		text string
 		to   **template
-	}{"type": {id.Type, &r.typ}, "label": {id.Label, &r.label}, "model": {id.Model, &r.model}} {
+	}{"type": {id.Type, &r.typ}, "label": {id.Label, &r.label}, "model": {id.Model, &r.model}, "firmware": {id.Firmware, &r.firmware}} {
 		if *of.to, err = optionalTemplate(of.text); c.check(at+"."+key, err) && *of.to != nil && known {
 			c.checkNames(at+"."+key, (*of.to).names(), r.pattern)
 		}

@@ -16,6 +16,7 @@ type Shown struct {
 	Type        string            `json:"type,omitempty"`
 	Label       string            `json:"label,omitempty"`
 	Model       string            `json:"model,omitempty"`
+	Firmware    string            `json:"firmware,omitempty"`
 	Measurement string            `json:"measurement,omitempty"`
 	Boot        string            `json:"boot,omitempty"`
 	Seq         uint64            `json:"seq,omitempty"`
@@ -38,7 +39,7 @@ func Show(outcomes []Outcome) []Shown {
 	var all []Shown
 	for i := range outcomes {
 		o := &outcomes[i]
-		s := Shown{Map: o.Map, As: o.What, Device: o.Device, Type: o.Type, Label: o.Label, Model: o.Model}
+		s := Shown{Map: o.Map, As: o.What, Device: o.Device, Type: o.Type, Label: o.Label, Model: o.Model, Firmware: o.Firmware}
 		if o.Group != "" {
 			s.Map = o.Group + "/" + o.Map
 		}
@@ -46,7 +47,7 @@ func Show(outcomes []Outcome) []Shown {
 		case Telemetry, Event:
 			all = append(all, showReadings(s, o.Telemetry)...)
 			continue
-		case State:
+		case State, Announce:
 			s.State = append(json.RawMessage(nil), o.State...)
 		case Presence:
 			online := o.Online

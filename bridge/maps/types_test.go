@@ -7,7 +7,9 @@ import (
 )
 
 func TestDeviceTypes(t *testing.T) {
-	of := func(name, kind string) maps.Map { return named(name, "x/{name}/"+name, func(m *maps.Map) { m.Type = kind }) }
+	of := func(name, kind string) maps.Map {
+		return named(name, "x/{name}/"+name, func(m *maps.Map) { m.Type = kind })
+	}
 	groups := []maps.Group{
 		{
 			Name: "one",

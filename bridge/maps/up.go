@@ -238,12 +238,14 @@ func (r *rule) takeOne(w *Scratch, f *facts) error {
 		return &Refusal{Reason: ReasonBadDevice, Message: fmt.Sprintf("device %q: %v", r.device.text, err)}
 	}
 	o.Device = string(s.device)
-	o.Type, o.Label, o.Model = known(r.typ, f), known(r.label, f), known(r.model, f)
+	o.Type, o.Label, o.Model, o.Firmware = known(r.typ, f), known(r.label, f), known(r.model, f), known(r.firmware, f)
 	switch r.what {
 	case Telemetry, Event:
 		err = r.takeReading(w, s, f, &o)
 	case State:
 		o.State, err = r.takeState(w, s, f)
+	case Announce:
+		o.State, err = r.takeReport(s, f)
 	case Presence:
 		o.Online, err = r.takePresence(f)
 	case Answered:
@@ -259,10 +261,14 @@ func (r *rule) takeOne(w *Scratch, f *facts) error {
 		return nil // it said that it has nothing to say
 	}
 	w.outcomes = append(w.outcomes, o)
-	if len(r.report) == 0 {
+	if len(r.report) == 0 || r.what == Announce {
 		return nil
 	}
-	return r.takeReport(w, f, o)
+	state, err := r.takeReport(w.slot(), f)
+	if err == nil && state != nil {
+		w.outcomes = append(w.outcomes, Outcome{Map: o.Map, Group: o.Group, What: State, Device: o.Device, Vars: o.Vars, State: state})
+	}
+	return err
 }
 
 // known returns what is known of a device, clipped to what the registry takes.
