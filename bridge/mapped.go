@@ -64,7 +64,7 @@ func mapRefusal(err error) *refusal {
 func (l *line) takeOutcome(p *parts, m message, o *maps.Outcome, among int) (r *refusal, err error) {
 	hub := l.external.hub
 	seen := l.external.sighting(o.Device, m)
-	seen.Announced, seen.Type, seen.Name, seen.Model = o.What == maps.Announce, o.Type, o.Label, o.Model
+	seen.Announced, seen.Type, seen.Name, seen.Model, seen.Firmware = o.What == maps.Announce, o.Type, o.Label, o.Model, o.Firmware
 	d, ok := hub.find(seen)
 	switch {
 	case !ok && o.What == maps.Announce: // that was all there is to do
@@ -72,7 +72,7 @@ func (l *line) takeOutcome(p *parts, m message, o *maps.Outcome, among int) (r *
 	case !ok:
 		hub.Sink.Refuse("", ReasonUnknownDevice)
 		return &refusal{reason: ReasonUnknownDevice, message: "no such device"}, nil
-	case o.What == maps.Announce:
+	case o.What == maps.Announce && o.State == nil:
 		return nil, nil //nolint:nilnil // taken
 	case !d.Enabled:
 		r = &refusal{reason: ReasonDisabled, message: "the device is disabled"}
@@ -87,7 +87,11 @@ func (l *line) takeOutcome(p *parts, m message, o *maps.Outcome, among int) (r *
 			hub.Throttle.Passed(devices.LimitMaxFrame, profile, 1)
 		}
 	}
-	if r == nil {
+	switch {
+	case r != nil:
+	case o.What == maps.Announce: // it says what the device is, and is no sign of its life
+		r, err = l.giveState(p, o)
+	default:
 		r, err = l.give(p, m, o, &d)
 	}
 	if r != nil {

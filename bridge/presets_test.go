@@ -208,8 +208,11 @@ func TestPresetsCommandDevices(t *testing.T) {
 			if _, err := list.Admit(t.Context(), s.device, discovery.Admission{Type: s.deviceType}); err != nil {
 				t.Fatal(err)
 			}
-			for _, say := range s.says[1:] {
+			for _, say := range s.says {
 				wantToken(t, device.Publish(say[0], 1, true, say[1]))
+			}
+			if got := next(t, "report", h.states.reported); !strings.HasPrefix(got, s.device+" {") || !strings.Contains(got, `"model":"`+s.model+`"`) {
+				t.Errorf("reported %s", got)
 			}
 			h.wantOnline(s.device, true, "bridge:field")
 			h.wantReady(s.device)
