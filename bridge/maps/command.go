@@ -203,8 +203,8 @@ func (c *compiler) checkMethods() {
 	}
 }
 
-// Methods returns the names of the commands that devices of a group and a type have; nil where the group has none at all, or
-// they take any.
+// Methods returns the names of the commands that devices of a group and a type have, AnyMethod among them; nil where the
+// group has none at all.
 func (s *Set) Methods(group, deviceType string) []string {
 	names := map[string]bool{}
 	has := false
@@ -214,9 +214,6 @@ func (s *Set) Methods(group, deviceType string) []string {
 		}
 		has = true
 		if len(cmd.types) == 0 || slices.Contains(cmd.types, deviceType) {
-			if cmd.method == anyMethod {
-				return nil
-			}
 			names[cmd.method] = true
 		}
 	}

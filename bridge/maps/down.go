@@ -91,8 +91,8 @@ func refused(method string, err error) *wire.Error {
 	return &wire.Error{Code: wire.CodeInvalidParams, Reason: wire.ReasonBadParams, Message: fmt.Sprintf("method %s: %v", method, err)}
 }
 
-// anyMethod stands for each method that no other command of the group has.
-const anyMethod = "*"
+// AnyMethod stands for each method that no other command of the group has.
+const AnyMethod = "*"
 
 // command finds the map of a method.
 func (s *Set) command(group string, target Target, method string) (*command, *wire.Error) {
@@ -105,7 +105,7 @@ func (s *Set) command(group string, target Target, method string) (*command, *wi
 		if cmd.method == method {
 			return cmd, nil
 		}
-		if cmd.method == anyMethod {
+		if cmd.method == AnyMethod {
 			rest = cmd
 		}
 		others = append(others, cmd.method)

@@ -73,7 +73,7 @@ func addMethod(all []DeviceType, name string, m Method) []DeviceType {
 	}
 	t := &all[at]
 	switch {
-	case m.Name == anyMethod:
+	case m.Name == AnyMethod:
 		t.Any = true
 	case !slices.ContainsFunc(t.Methods, func(other Method) bool { return other.Name == m.Name }):
 		t.Methods = append(t.Methods, m)
