@@ -37,6 +37,7 @@ const (
 	States    = "states"    // what devices report and operators desire: one key a device
 	Progress  = "progress"  // how far the writer is, and what it knows of each device's numbers
 	Tickets   = "tickets"   // keys of TLS session tickets: one key a day
+	Retained  = "retained"  // what devices retain by MQTT for each other: one key a topic
 )
 
 // quarantineMaxBytes bounds the quarantine; when it is full the oldest go.
@@ -102,6 +103,7 @@ func buckets() []jetstream.KeyValueConfig {
 		{Bucket: States, History: 1},
 		{Bucket: Progress, History: 1},
 		{Bucket: Tickets, History: 1, TTL: ticketsKept},
+		{Bucket: Retained, History: 1},
 	}
 }
 

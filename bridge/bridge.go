@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"telemetryhub/devices"
@@ -54,8 +55,8 @@ type Sink interface {
 	// Append copies t into a commit and may block while the journal is behind. An error means that the hub stops, or, if
 	// it is a *wire.Error, that the journal can never take t.
 	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
-	// Commit is Append and waits for the fsync.
-	Commit(ctx context.Context, device string, t *wire.Telemetry) error
+	// AppendWithin is Append that waits for no longer than ctx lives.
+	AppendWithin(ctx context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
 	// Refuse counts one frame that could not be used.
 	Refuse(device, reason string)
 }
@@ -71,7 +72,7 @@ type Admission interface {
 	Leave() *devices.NotNow
 }
 
-// Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics and Listener; an
+// Hub is what a broker and a bridge need of the rest of the hub. All members are needed except Metrics, Listener and Retained; an
 // external broker's bridge needs no Admission.
 type Hub struct {
 	Registry  Registry
@@ -90,6 +91,9 @@ type Hub struct {
 	// Listener bounds the sockets that l accepts; nil: they have no bound but their deadlines. A connection of it that has
 	// a method Proved is told when its device's CONNECT was accepted.
 	Listener func(l net.Listener) net.Listener
+
+	// Retained keeps the retained messages of granted topics; nil: they are in memory only.
+	Retained jetstream.KeyValue
 
 	Certificates devices.Certificates // whose are those of devices; nil: they prove themselves by tokens only
 }
@@ -111,6 +115,12 @@ const (
 	ReasonNotSubscribed = "not_subscribed"
 	ReasonBadTopic      = "bad_topic" // not UTF-8, or with a wildcard
 	ReasonEcho          = "own_message"
+
+	ReasonSubscription     = "subscription_not_allowed"
+	ReasonSubscriptions    = "too_many_subscriptions"
+	ReasonRetainNotGranted = "retain_not_granted"
+	ReasonRetainedFull     = "retained_full"
+	ReasonMalformed        = "malformed_packet"
 )
 
 // Transports as they stand in devices.Attachment.

@@ -17,6 +17,7 @@ type client struct {
 	origin   Origin
 	conn     *conn
 	link     *link
+	acks     acks
 	admitted func()
 
 	// Owned by the goroutine that serves the connection.
@@ -26,35 +27,26 @@ type client struct {
 	session     *devices.Session
 	v5          bool // it speaks MQTT 5
 	booted      bool // it has named its boot
-	over        bool // the connection has ended; its will may follow
 	kept        devices.KeptProfile
-	hold        *devices.Hold // that the last message asks for; nil: none
-	will        *message      // published when the connection ends without DISCONNECT
-	goodbye     bool          // the device sent DISCONNECT
-	unconfirmed *unconfirmed  // nil but for a device that has just enrolled
-	endReason   string        // why the engine ended it, "" when it did not say
+	will        *will               // published when the connection ends without DISCONNECT
+	goodbye     bool                // the device sent DISCONNECT
+	mailbox     *mailbox            // of its session; nil before that began
+	aliases     map[uint16]string   // topics, by the number that the device gave them
+	resumes     bool                // its session was there before
+	refusals    map[string]*refusal // of the SUBSCRIBE that is under way, by topic filter
+	unconfirmed *unconfirmed        // nil but for a device that has just enrolled
+	endReason   string              // why the engine ended it, "" when it did not say
 }
 
 func newClient(b *Broker, from Origin, admitted func()) *client {
 	c := &client{broker: b, origin: from, admitted: admitted}
 	c.link = newLink(b.metrics, c)
+	c.acks.client = c
 	return c
 }
 
 // profile is what holds for the device at present.
 func (c *client) profile() *devices.Profile { return c.kept.Of(c.broker.hub.Profiles, c.device) }
-
-// takeWill keeps a last will on one of the device's own topics; one on any other topic is refused as a message on it
-// would be, but does not cost the connection: firmware often has a will that it does not need here.
-func (c *client) takeWill(will message) {
-	device, about, ok := splitTopic(ownPrefix, will.topic)
-	if !ok || device != c.device || !about.fromDevice() {
-		c.broker.metrics.refused.count(ReasonTopic)
-		c.broker.hub.refused(c.device, &refusal{reason: ReasonTopic, message: "its last will is on a topic that it may not publish on: " + will.topic})
-		return
-	}
-	c.will = &will
-}
 
 // ready tells the session that commands find the device listening, also when it subscribed anew.
 func (c *client) ready() {
@@ -92,27 +84,25 @@ func (c *client) end(err error) {
 	if c.unconfirmed != nil {
 		c.unconfirmed.timer.Stop()
 	}
+	c.acks.end()
 	c.link.end()
 	if c.entered {
 		defer c.broker.hub.Admission.Exit()
 	}
+	if c.mailbox != nil {
+		c.broker.exchange.detach(c.mailbox, c.link)
+	}
 	if c.session == nil {
 		return
 	}
-	c.over = true
 	c.noteLoss(err)
-	if shut, _ := c.link.shutReason(); !shut && !c.goodbye && c.will != nil {
-		// The device is lost, as opposed to replaced or sent away by the hub. Its will is as of now.
-		will := *c.will
-		will.retained = false
-		_ = c.broker.published(c, will) // nobody is there to be told
-	}
+	c.sendWill()
 	c.session.Detach(c.cause(err))
 }
 
 // noteLoss tells the session that the connection was lost without a word, and after which silence.
 func (c *client) noteLoss(err error) {
-	if shut, _ := c.link.shutReason(); shut || c.goodbye || c.endReason != "" {
+	if code, _ := c.link.shutReason(); code != 0 || c.goodbye || c.endReason != "" {
 		return
 	}
 	silent := time.Since(c.session.Seen())
@@ -125,8 +115,8 @@ func (c *client) noteLoss(err error) {
 // cause says in words why the connection ended.
 func (c *client) cause(err error) string {
 	var timeout net.Error
-	switch shut, reason := c.link.shutReason(); {
-	case shut:
+	switch code, reason := c.link.shutReason(); {
+	case code != 0:
 		return reason
 	case c.endReason != "":
 		return c.endReason

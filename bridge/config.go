@@ -22,6 +22,14 @@ type BrokerConfig struct {
 	Unacked       time.Duration `yaml:"unacked_timeout"`   // a connection ends when what was sent to it is not acknowledged by its TCP for so long
 	MaxKeepalive  time.Duration `yaml:"max_keepalive"`     // longest keepalive; also of devices that ask for none
 	SessionExpiry time.Duration `yaml:"session_expiry"`    // how long a disconnected device's session is kept
+
+	// Of what devices say to each other.
+	Grants           []Grant `yaml:"grants"`
+	MaxQueued        int     `yaml:"max_queued"`         // messages that wait for one session; beyond it the oldest go
+	MaxQueuedBytes   int     `yaml:"max_queued_bytes"`   // and their bytes
+	MaxRetained      int     `yaml:"max_retained"`       // messages that are retained, in all
+	MaxRetainedBytes int     `yaml:"max_retained_bytes"` // and their bytes
+	MaxSubscriptions int     `yaml:"max_subscriptions"`  // of one session
 }
 
 // DefaultBrokerConfig returns the defaults: TLS on port 8883, nothing in the open.
@@ -29,6 +37,7 @@ func DefaultBrokerConfig() BrokerConfig {
 	return BrokerConfig{
 		Listen: ":8883", Plain: Off, MaxFrame: wire.DefaultMaxFrame, Handshake: 10 * time.Second,
 		Unacked: 45 * time.Second, MaxKeepalive: time.Hour, SessionExpiry: time.Hour,
+		MaxQueued: 100, MaxQueuedBytes: 1 << 20, MaxRetained: 1000, MaxRetainedBytes: 1 << 20, MaxSubscriptions: 50,
 	}
 }
 
@@ -40,7 +49,9 @@ const (
 	hurriedWrite     = time.Second
 	commandQueue     = 256            // commands that wait for a device's socket
 	commandInflight  = 64             // QoS 1 commands without PUBACK
+	letterInflight   = 32             // QoS 1 messages of other devices without PUBACK
 	receiveMaximum   = 1024           // QoS 1 and 2 messages that an MQTT 5 device may have in flight
+	topicAliases     = 16             // of an MQTT 5 device
 	keptSessions     = 4              // sessions of one device, told apart by client id, that outlive their connections
 	longestKeepalive = 12 * time.Hour // 1.5 times it, in seconds, still fits the 16 bits in which mochi reckons
 )
@@ -75,7 +86,42 @@ func (c BrokerConfig) Validate() error {
 	if c.SessionExpiry < 0 || c.SessionExpiry > LongestSessionExpiry {
 		fault("session_expiry: %s is not from 0s to %s", c.SessionExpiry, LongestSessionExpiry)
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, c.checkExchange()...)...)
+}
+
+// The most that can be configured of what is kept in memory.
+const (
+	MostQueued        = 100_000
+	MostRetained      = 100_000
+	MostKeptBytes     = 1 << 30
+	MostSubscriptions = 1000
+)
+
+// checkExchange looks at what devices say to each other.
+func (c BrokerConfig) checkExchange() (faults []error) {
+	if len(c.Grants) > MostGrants {
+		faults = append(faults, fmt.Errorf("grants: %d; at most %d", len(c.Grants), MostGrants))
+	}
+	for i, g := range c.Grants {
+		for _, err := range g.Faults() {
+			faults = append(faults, fmt.Errorf("grants[%d]: %w", i, err))
+		}
+	}
+	for _, l := range []struct {
+		key               string
+		value, from, most int
+	}{
+		{"max_queued", c.MaxQueued, 1, MostQueued},
+		{"max_queued_bytes", c.MaxQueuedBytes, 1 << 10, MostKeptBytes},
+		{"max_retained", c.MaxRetained, 0, MostRetained},
+		{"max_retained_bytes", c.MaxRetainedBytes, 0, MostKeptBytes},
+		{"max_subscriptions", c.MaxSubscriptions, 1, MostSubscriptions},
+	} {
+		if l.value < l.from || l.value > l.most {
+			faults = append(faults, fmt.Errorf("%s: %d is not from %d to %d", l.key, l.value, l.from, l.most))
+		}
+	}
+	return faults
 }
 
 // checkPlain holds plain MQTT to loopback, where no one else can read the tokens.

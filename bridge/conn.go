@@ -1,9 +1,13 @@
 package bridge
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
+
+	"telemetryhub/devices"
 )
 
 // conn is a device's connection as the engine sees it. The engine's deadlines, which it sets for reading and writing at
@@ -16,15 +20,19 @@ type conn struct {
 	sieve   sieve       // of the goroutine that reads
 }
 
-// Read keeps from the engine what is larger than the device may send. Until CONNECT was accepted such a packet ends the
-// connection: whose it is and in which version it is written is not known.
+// Read keeps from the engine what is not as the protocol has it, and what is larger than the device may send. Until
+// CONNECT was accepted the latter ends the connection: whose it is is not known.
 func (c *conn) Read(p []byte) (int, error) {
-	b, most := c.client.broker, c.client.broker.cfg.MaxFrame
-	if c.client.device == "" {
-		return c.sieve.read(c.Conn, p, most+packetOverhead, false, nil)
+	b := c.client.broker
+	most, mark := b.cfg.MaxFrame, []byte(nil)
+	if c.client.device != "" {
+		most, mark = int(c.client.profile().Limits.MaxFrame), b.mark
 	}
-	most = int(c.client.profile().Limits.MaxFrame)
-	return c.sieve.read(c.Conn, p, most+packetOverhead, c.client.v5, b.mark)
+	n, err := c.sieve.read(c.Conn, p, most+packetOverhead, mark)
+	if f, ok := errors.AsType[*fault](err); ok {
+		c.refuse(f)
+	}
+	return n, err
 }
 
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
@@ -56,4 +64,22 @@ func (c *conn) sayWhy(code int, reason string) {
 	if w, ok := c.Conn.(interface{ SayWhy(code int, reason string) }); ok {
 		w.SayWhy(code, reason)
 	}
+}
+
+// refuse tells the other end what is wrong with what it has sent, as far as MQTT has a word for it, before the connection
+// is closed [MQTT-4.13.1-1]. It is called by the goroutine that reads.
+func (c *conn) refuse(f *fault) {
+	cl := c.client
+	cl.broker.metrics.malformed.WithLabelValues(fmt.Sprintf("0x%02X", byte(f.code))).Inc()
+	cl.endReason = f.text
+	if cl.device == "" {
+		_, _ = c.Write(c.sieve.refusedConnect(f)) // it is closed next, whatever becomes of that
+		return
+	}
+	if f == errPacketTooLarge {
+		cl.tooLarge()
+	} else {
+		cl.broker.hub.Sessions.Note(cl.device, devices.Event{Kind: devices.EventUnusable, Reason: ReasonMalformed, Message: f.text})
+	}
+	cl.link.refuse(f)
 }

@@ -3,8 +3,8 @@
 //
 // It owns the embedded broker ([Broker]: MQTT 3.1.1 and 5 on mochi-mqtt) and the clients of external brokers
 // ([External]: MQTT 3.1.1 by paho), and the words of MQTT's topics. It does not own what a payload means (wire), who may
-// connect and who is connected (devices), or when a reading is safe (ingest). No message is routed from one device to
-// another, and nothing that a device publishes is retained.
+// connect and who is connected (devices), or when a reading is safe (ingest). From one device to another it routes, and
+// retains, only what grants of the configuration allow.
 //
 // # What an acknowledgement says
 //
@@ -17,19 +17,27 @@
 //
 // # Overload
 //
-// Telemetry waits: the embedded broker stops reading a device's socket while its message is committed; an external
+// Telemetry waits: the embedded broker stops reading a device's socket while 256 of its messages wait for their commit, or
+// the journal has no room; an external
 // broker's messages wait in a window, bounded by number and by bytes, of what is not acknowledged, and beyond it the
 // socket is not read. Pings go out all the same, and as nobody reads the answers, the broker's silence ends nothing.
 // Commands never wait: a full queue refuses them at once.
 //
 // # Files in reading order
 //
-// bridge.go (what the package asks of others), config.go, topics.go, intake.go (a payload on its way to the journal),
-// broker.go (the embedded broker's rules), listen.go, postpone.go (devices that come too fast), conn.go, sieve.go (what is too large), client.go (one connection), pace.go (what is too fast), enrol.go (who comes by an enrolment key), link.go (commands down),
-// response.go (what comes of them), state.go (states up and down), renewing.go (new credentials),
-// reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and mochihook.go (the one that is used, and
-// what has to be mended in it), external.go (an external broker's client), externalconfig.go, credentials.go (what it shows
-// and trusts), dial.go, inlet.go (what paho is given to read), line.go (one connection), window.go, screen.go (what is no
-// message of a device), receipts.go (QoS 2), echoes.go (the hub's own words), acks.go, status.go (the hub's last will),
-// ending.go, discovery.go (devices that nobody registered), bridged.go (devices behind it), metrics.go, log.go.
+// bridge.go (what the package asks of others), config.go, topics.go, intake.go (a payload on its way to the journal);
+//
+// the embedded broker: broker.go, listen.go, entry.go (who is let in), enrol.go (who comes by an enrolment key),
+// postpone.go (devices that come too fast), conn.go, sieve.go (what is too large), inspect.go and properties.go (what is
+// not as the protocol has it), client.go (one connection), publishing.go (what a device says, and on which topics it may),
+// pubacks.go (when that is acknowledged), pace.go (what is too fast), subscribing.go, link.go (commands down), grants.go
+// and filters.go (the topics that devices share), exchange.go (from device to device), mailbox.go (what waits for a
+// session), letters.go (how it gets there), retained.go, wills.go, response.go (what comes of commands), state.go (states
+// up and down), renewing.go (new credentials), reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and
+// mochihook.go (the one that is used, and what has to be mended in it);
+//
+// external brokers: external.go (the client of one), externalconfig.go, credentials.go (what it shows and trusts), dial.go,
+// inlet.go (what paho is given to read), line.go (one connection), window.go, screen.go (what is no message of a device),
+// receipts.go (QoS 2), echoes.go (the hub's own words), acks.go, status.go (the hub's last will), ending.go, discovery.go
+// (devices that nobody registered), bridged.go (devices behind it); metrics.go, log.go.
 package bridge

@@ -15,19 +15,26 @@ type engine interface {
 type rules interface {
 	// admit decides about a CONNECT. After nil, c.device is set.
 	admit(c *client, hello connect) *refusal
+	// began tells, before CONNACK, which session the connection has: id is the device's and, behind a slash, the client
+	// id. resumes says that it is one that there was already.
+	began(c *client, id string, resumes bool)
 	// established tells that CONNACK went out; from now on p can be used.
 	established(c *client, p peer)
+	// forgotten tells that a session has ended.
+	forgotten(id string)
 	// packet tells that the device sent something.
 	packet(c *client)
-	// published decides about a PUBLISH and returns when it may be acknowledged: nil after the fsync, a *refusal for a
-	// message that will never be taken, any other error when there may be no acknowledgement at all.
-	published(c *client, m message) error
-	// settled tells that what published decided about is done with, acknowledgement and all; it returns when the next
-	// message may be read.
-	settled(c *client)
-	// subscribed tells that the device's subscriptions have changed.
-	subscribed(c *client)
-	// acknowledged tells that a QoS 1 command reached the device.
+	// published takes a PUBLISH and returns when the next may be read. It is acknowledged by peer.acknowledge, later;
+	// acknowledged is false where it never is on its own account.
+	published(c *client, m message) (acknowledged bool)
+	// subscribing decides about one topic filter.
+	subscribing(c *client, filter string) *refusal
+	// tooMany refuses one that is beyond the session's bound.
+	tooMany(c *client, filter string) *refusal
+	// subscribed tells that SUBACK went out, and which filters were granted.
+	subscribed(c *client, granted []subscription)
+	unsubscribed(id string, filters []string)
+	// acknowledged tells that a QoS 1 message of ours reached the device.
 	acknowledged(c *client, packetID uint16)
 }
 
@@ -35,7 +42,7 @@ type rules interface {
 type connect struct {
 	username string
 	password string
-	will     *message
+	will     *will
 }
 
 // peer is a connected device as the engine offers it. Its methods may be called from any goroutine.
@@ -45,6 +52,8 @@ type peer interface {
 	granted(s subject) (qos byte, identifiers []int, ok bool)
 	// write sends a message and blocks until it is written or the write's deadline has passed.
 	write(out publication) error
+	// acknowledge sends PUBACKs and PUBRECs, as write does. A PUBREC that takes its message is kept until PUBREL.
+	acknowledge(all []acknowledgement) error
 	// disconnect sends DISCONNECT where the protocol has it and closes the connection.
 	disconnect(code reasonCode, reason string)
 	// limits returns what the device takes: bytes of a packet (0: any), QoS 1 messages in flight, and whether it
@@ -52,7 +61,7 @@ type peer interface {
 	limits() (maxPacket int, inflight int, expiry bool)
 }
 
-// publication is one PUBLISH on its way down. It is never retained.
+// publication is one PUBLISH on its way down.
 type publication struct {
 	topic       string
 	payload     []byte
@@ -60,9 +69,22 @@ type publication struct {
 	packetID    uint16 // with QoS 1
 	expiry      time.Duration
 	identifiers []int
-	state       bool         // a desired state, and no command
+	kind        kind
 	then        *publication // of the same command; nil: none
 
 	response    string // topic for the answer to a command; MQTT 5 tells the device
 	correlation []byte // the command's id, beside the one in the payload
+
+	// Of what other devices have published alone; nothing of the hub's own is retained or sent again.
+	retain, dup bool
+	extras      *extras
 }
+
+// kind is what a publication is.
+type kind byte
+
+const (
+	kindCommand kind = iota // or another word of the hub's own
+	kindState               // a desired state
+	kindLetter              // a message of another device
+)

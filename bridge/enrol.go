@@ -108,7 +108,6 @@ func (b *Broker) confirming(c *client, about subject, s *scratch, m message) err
 		}
 	}
 	if m.qos > 0 && !c.v5 {
-		c.endReason = "it sent a message before it confirmed its credentials"
 		return errUnconfirmed
 	}
 	return &refusal{
@@ -136,6 +135,7 @@ func (b *Broker) confirmed(c *client, a wire.Answer) error {
 	c.link.release()
 	c.ready()
 	c.tellState()
+	c.joinOthers()
 	return nil
 }
 

@@ -34,6 +34,7 @@ type hub struct {
 	metrics   *prometheus.Registry
 	admission *devices.Admission
 	states    *states
+	retained  jetstream.KeyValue
 	profile   sameProfile
 	discovery bridge.Discovery // nil: none
 	js        jetstream.JetStream
@@ -92,6 +93,9 @@ func newHub(t *testing.T) *hub {
 	t.Cleanup(func() { _ = registry.Close() })
 	h := withRegistry(t, registry)
 	h.js = js
+	if h.retained, err = js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "retained", Storage: jetstream.MemoryStorage}); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
@@ -106,7 +110,7 @@ func withRegistry(t *testing.T, registry *devices.Registry) *hub {
 }
 
 func (h *hub) parts() bridge.Hub {
-	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Renewer: h.rotation, Sink: h.journal, States: h.states, Discovery: h.discovery, Metrics: h.metrics, Log: testLog(h.t)}
+	return bridge.Hub{Registry: h.registry, Profiles: h.profile, Throttle: devices.NewThrottle(h.sessions, nil, testLog(h.t)), Sessions: hookedSessions{h.sessions, h}, Admission: h.admission, Enroller: enroller{h.registry}, Renewer: h.rotation, Sink: h.journal, States: h.states, Discovery: h.discovery, Retained: h.retained, Metrics: h.metrics, Log: testLog(h.t)}
 }
 
 // sameProfile holds for every device.
@@ -250,22 +254,8 @@ func (j *journal) stop() {
 	j.stopped = true
 }
 
-type once chan error
-
-func (once) Join(uint64) bool                { return true }
-func (o once) Committed(_ uint64, err error) { o <- err }
-
-func (j *journal) Commit(ctx context.Context, device string, t *wire.Telemetry) error {
-	o := make(once, 1)
-	if _, err := j.Append(device, t, 0, o); err != nil {
-		return err
-	}
-	select {
-	case err := <-o:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+func (j *journal) AppendWithin(_ context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (uint64, error) {
+	return j.Append(device, t, receivedMs, w)
 }
 
 func (j *journal) Refuse(device, reason string) {

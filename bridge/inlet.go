@@ -113,19 +113,6 @@ func (f *protocolFault) Error() string { return f.message }
 
 func breach(format string, args ...any) error { return &protocolFault{fmt.Sprintf(format, args...)} }
 
-// Packets that a broker may send, as their first four bits have them (MQTT 3.1.1 section 2.2.1).
-const (
-	packetConnack  = 2
-	packetPublish  = 3
-	packetPuback   = 4
-	packetPubrec   = 5
-	packetPubrel   = 6
-	packetPubcomp  = 7
-	packetSuback   = 9
-	packetUnsuback = 11
-	packetPingresp = 13
-)
-
 const (
 	largestAnswer = 64 << 10 // bytes of any packet but PUBLISH; a SUBACK has one for each filter
 	keptBuffer    = 64 << 10 // bytes that a connection keeps for the next packet

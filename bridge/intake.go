@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"telemetryhub/bridge/maps"
 	"telemetryhub/devices"
@@ -16,7 +17,22 @@ type message struct {
 	payload  []byte
 	qos      byte
 	retained bool
+	packetID uint16  // of the embedded broker, with QoS 1 and 2
+	extras   *extras // nil: none
 }
+
+// extras are the properties of an MQTT 5 message that go with it to other devices (section 3.3.2.3). They make no
+// reading: what a message says to the hub is its payload.
+type extras struct {
+	expiry      time.Duration // 0: none
+	text        bool          // the payload is UTF-8
+	contentType string
+	response    string
+	correlation []byte
+	user        []userProperty
+}
+
+type userProperty struct{ key, value string }
 
 // scratch is what decoding one message needs; it is kept and used again.
 type scratch struct {

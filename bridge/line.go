@@ -325,7 +325,7 @@ func (l *line) sendAll() {
 					return
 				}
 			}
-			if !out.state {
+			if out.kind != kindState {
 				l.external.metrics.commands.Inc()
 			}
 		case <-l.alive.Done():

@@ -20,10 +20,11 @@ var (
 	errEnded         = errors.New("the connection has ended")
 )
 
-// link takes commands to a device of the embedded broker. Commands wait in a bounded queue for a goroutine that lives
-// only while there is something to write; it is our own and not the engine's, whose queue drops without telling.
+// link takes commands to a device of the embedded broker, and what other devices say to it. Commands wait in a bounded
+// queue, and the others in the session's mailbox, for a goroutine that lives only while there is something to write; it is
+// our own and not the engine's, whose queue drops without telling.
 //
-// What was sent with QoS 1 and not acknowledged when the connection ends is forgotten: the command's ledger sends it
+// A command that was sent with QoS 1 and not acknowledged when the connection ends is forgotten: the command's ledger sends it
 // again, with the same command id, as long as it has not expired. A broker that redelivers from the session would send
 // it without looking at that.
 type link struct {
@@ -39,10 +40,16 @@ type link struct {
 	inflight map[uint16]string // ids of commands, by packet id
 	lastID   uint16
 	desired  desired
-	held     bool // the desired state is kept back
+	held     bool     // the desired state is kept back
+	mailbox  *mailbox // nil: other devices say nothing to it
 	shutting bool
+	code     int // why, as a close code of the hub's own connection
 	reason   string
 }
+
+// closeUnsafe is the code of a connection that ends because a message could not be made durable (RFC 6455 section 7.4.1:
+// an unexpected condition).
+const closeUnsafe = 1011
 
 func newLink(m *brokerMetrics, c *client) *link { return &link{metrics: m, client: c} }
 
@@ -194,42 +201,74 @@ func (l *link) acknowledged(packetID uint16) {
 	if packetID == l.desired.packetID {
 		l.desired.packetID = 0
 	}
-	if !l.ended && l.stateDue() {
+	if l.mailbox != nil {
+		l.mailbox.acknowledged(packetID)
+	}
+	if !l.ended && (l.stateDue() || l.letterDue()) {
 		l.startWriting()
 	}
 }
 
-// write writes what is queued and returns.
+// write writes what is to be written and returns.
 func (l *link) write() {
 	for {
 		l.mu.Lock()
-		state := l.stateDue()
-		if len(l.queue) == 0 && !state || l.ended {
-			l.queue, l.writing = nil, false
+		out, ok := l.next()
+		if !ok {
+			l.writing = false
 			l.mu.Unlock()
 			return
 		}
-		var out publication
 		p := l.peer
-		if state {
-			fits := false
-			if out, fits = l.takeDesired(); !fits {
-				l.mu.Unlock()
-				continue
-			}
-		} else {
-			out = l.queue[0]
-			l.queue = l.queue[1:]
-		}
 		l.mu.Unlock()
 		if err := p.write(out); err != nil {
 			// Part of it may be out. The session's end makes the outcome of its commands known as unknown.
-			p.disconnect(codeUnspecified, "a command could not be written")
+			p.disconnect(codeUnspecified, "a message could not be written")
 			continue
 		}
-		if !state {
+		switch out.kind {
+		case kindCommand:
 			l.metrics.commands.Inc()
+		case kindLetter:
+			l.metrics.delivered.Inc()
 		}
+	}
+}
+
+// next returns what is to be written next: the desired state, then commands, then what other devices say. It needs mu.
+func (l *link) next() (out publication, ok bool) {
+	if l.ended {
+		l.queue = nil
+		return out, false
+	}
+	for l.stateDue() {
+		if out, ok = l.takeDesired(); ok {
+			return out, true
+		}
+	}
+	if len(l.queue) > 0 {
+		out, l.queue = l.queue[0], l.queue[1:]
+		return out, true
+	}
+	l.queue = nil
+	for l.letterDue() {
+		if out, ok = l.takeLetter(); ok {
+			return out, true
+		}
+	}
+	return out, false
+}
+
+// acknowledge sends acknowledgements; when it cannot, the connection ends.
+func (l *link) acknowledge(all []acknowledgement) {
+	l.mu.Lock()
+	p, ended := l.peer, l.ended
+	l.mu.Unlock()
+	if p == nil || ended {
+		return
+	}
+	if err := p.acknowledge(all); err != nil {
+		p.disconnect(codeUnspecified, "an acknowledgement could not be written")
 	}
 }
 
@@ -246,10 +285,15 @@ func (l *link) shut(code int, reason string) bool {
 	if l.ended || l.shutting {
 		return true
 	}
-	l.shutting, l.reason = true, shutCause(code, reason)
+	l.shutting, l.code, l.reason = true, code, shutCause(code, reason)
 	l.client.conn.sayWhy(code, reason)
 	l.client.conn.hurry()
-	l.work.Go(func() { l.peer.disconnect(disconnectCode(code), reason) })
+	l.work.Go(func() {
+		if code == wire.CloseRestart { // what was sent before is acknowledged, and need not come again
+			l.client.acks.drain(l.client.broker.commits)
+		}
+		l.peer.disconnect(disconnectCode(code), reason)
+	})
 	return true
 }
 
@@ -258,16 +302,42 @@ func (l *link) replaced() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.shutting {
-		l.shutting, l.reason = true, devices.CauseReplaced
+		l.shutting, l.code, l.reason = true, wire.CloseReplaced, devices.CauseReplaced
 		l.client.conn.sayWhy(wire.CloseReplaced, l.reason)
 	}
 	l.client.conn.hurry()
 }
 
-func (l *link) shutReason() (bool, string) {
+// fail ends the connection without waiting: a message is not to be acknowledged.
+func (l *link) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.shutting, l.reason
+	if l.ended || l.shutting || l.peer == nil {
+		return
+	}
+	l.shutting, l.code, l.reason = true, closeUnsafe, "its message could not be made durable"
+	if errors.Is(err, errUnconfirmed) {
+		l.reason = "it sent a message before it confirmed its credentials"
+	}
+	l.client.conn.hurry()
+	l.work.Go(func() { l.peer.disconnect(codeUnavailable, "the message could not be made durable; send it again") })
+}
+
+// refuse tells the device what is wrong with what it has sent.
+func (l *link) refuse(f *fault) {
+	l.mu.Lock()
+	p := l.peer
+	l.mu.Unlock()
+	if p != nil {
+		p.disconnect(f.code, f.text)
+	}
+}
+
+// shutReason returns why the hub ends the connection, as a close code and in words; 0: it does not.
+func (l *link) shutReason() (code int, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.code, l.reason
 }
 
 // end waits for the link's goroutines. The connection is closed, so they do not take long.

@@ -59,15 +59,32 @@ type brokerMetrics struct {
 	commandsRefused tally
 	statesTooLarge  tally
 	faults          tally
+	malformed       *prometheus.CounterVec // by the reason code
+	subscriptions   *prometheus.CounterVec // that were refused
+	routed          tally
+	delivered       tally
+	undelivered     *prometheus.CounterVec
 }
 
-func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*brokerMetrics, error) {
+func newBrokerMetrics(to prometheus.Registerer, b *Broker) (*brokerMetrics, error) {
 	m := &brokerMetrics{
 		traffic: newTraffic(),
 		refused: newRefusals("hub_mqtt_refused_total"),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hub_mqtt_connects_total", Help: "CONNECT packets, by the reason of their refusal; empty for accepted ones.",
 		}, []string{"refused"}),
+		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_mqtt_malformed_total", Help: "Packets that ended their connection: not as the protocol has them, or too large; by the reason code of MQTT 5.",
+		}, []string{"code"}),
+		subscriptions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_mqtt_subscriptions_refused_total", Help: "Topic filters that were not granted, by reason.",
+		}, []string{"reason"}),
+		undelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hub_mqtt_undelivered_total", Help: "Messages between devices that did not get to a session that subscribes to them, by reason.",
+		}, []string{"reason"}),
+	}
+	retained := func(value func(messages, bytes int) int) func() float64 {
+		return func() float64 { return float64(value(b.exchange.retained.amount())) }
 	}
 	m.traffic.connected(true)
 	return m, m.register(to,
@@ -79,7 +96,13 @@ func newBrokerMetrics(to prometheus.Registerer, connections func() float64) (*br
 		m.commandsRefused.collector("hub_mqtt_commands_refused_total", "Commands that were not sent: no subscription, or a device that does not read."),
 		m.statesTooLarge.collector("hub_mqtt_states_too_large_total", "Desired states that were not sent: larger than the packets that the device takes."),
 		m.faults.collector("hub_mqtt_faults_total", "Connections that ended by a fault of the MQTT implementation."),
-		gauge("hub_mqtt_connections", "Connections to the embedded broker, also those before their CONNECT.", connections),
+		m.malformed, m.subscriptions, m.undelivered,
+		m.routed.collector("hub_mqtt_routed_total", "Messages that devices published on topics of mqtt.grants."),
+		m.delivered.collector("hub_mqtt_delivered_total", "Messages between devices that were written to one of them."),
+		gauge("hub_mqtt_connections", "Connections to the embedded broker, also those before their CONNECT.", func() float64 { return float64(b.Stats().Connections) }),
+		gauge("hub_mqtt_queued", "Messages between devices that sessions hold: waiting, or not acknowledged.", func() float64 { return float64(b.exchange.waiting()) }),
+		gauge("hub_mqtt_retained_messages", "Retained messages.", retained(func(messages, _ int) int { return messages })),
+		gauge("hub_mqtt_retained_bytes", "Their bytes.", retained(func(_, bytes int) int { return bytes })),
 	)
 }
 

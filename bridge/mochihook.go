@@ -2,12 +2,11 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-
-	"telemetryhub/wire"
 )
 
 // mochiHook is where mochi asks us. Besides carrying the broker's rules it mends what mochi 2.7.9 does otherwise than
@@ -25,7 +24,8 @@ func (h *mochiHook) ID() string { return "hub" }
 func (h *mochiHook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnPublish, mqtt.OnClientExpired:
+		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnPublish, mqtt.OnClientExpired,
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -43,7 +43,7 @@ func (h *mochiHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := clientOf(cl)
 	hello := connect{username: string(pk.Connect.Username), password: string(pk.Connect.Password)}
 	if pk.Connect.WillFlag {
-		hello.will = &message{topic: pk.Connect.WillTopic, payload: pk.Connect.WillPayload, qos: pk.Connect.WillQos, retained: pk.Connect.WillRetain}
+		hello.will = willOf(pk)
 	}
 	c.v5 = cl.Properties.ProtocolVersion == 5
 	if r := h.mochi.rules.admit(c, hello); r != nil {
@@ -62,6 +62,29 @@ func (h *mochiHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	return nil
 }
 
+// willOf is a CONNECT's last will. A delay that is longer than the session is kept ends with the session.
+func willOf(pk packets.Packet) *will {
+	c := pk.Connect
+	w := &will{message: message{topic: c.WillTopic, payload: c.WillPayload, qos: c.WillQos, retained: c.WillRetain, extras: extrasOf(c.WillProperties)}}
+	w.delay = time.Duration(min(c.WillProperties.WillDelayInterval, pk.Properties.SessionExpiryInterval)) * time.Second
+	return w
+}
+
+// extrasOf takes what goes with a message out of its properties; nil: nothing does.
+func extrasOf(p packets.Properties) *extras {
+	if p.MessageExpiryInterval == 0 && p.PayloadFormat == 0 && p.ContentType == "" && p.ResponseTopic == "" && p.CorrelationData == nil && p.User == nil {
+		return nil
+	}
+	e := &extras{
+		expiry: time.Duration(p.MessageExpiryInterval) * time.Second, text: p.PayloadFormat == 1,
+		contentType: p.ContentType, response: p.ResponseTopic, correlation: p.CorrelationData,
+	}
+	for _, u := range p.User {
+		e.user = append(e.user, userProperty{u.Key, u.Val})
+	}
+	return e
+}
+
 // boundKeepalive holds the keepalive to the operator's bound. MQTT 5 tells the device; an older one that stays silent for
 // longer than one and a half times the bound is taken for dead, whatever it asked for.
 func (h *mochiHook) boundKeepalive(cl *mqtt.Client) {
@@ -76,14 +99,30 @@ func (h *mochiHook) boundKeepalive(cl *mqtt.Client) {
 func (h *mochiHook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
 // OnSessionEstablish comes before mochi looks for an older connection of the same client id.
-func (h *mochiHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+func (h *mochiHook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	c := clientOf(cl)
-	if old, ok := h.mochi.server.Clients.Get(cl.ID); ok {
+	old, resumes := h.mochi.server.Clients.Get(cl.ID)
+	if resumes {
 		if before := clientOf(old); before != nil {
 			before.link.replaced()
 		}
+		resumes = !pk.Connect.Clean && !endsWithConnection(old)
+		if !resumes { // mochi would go on with a session of MQTT 5 that ends with the connection it takes over
+			h.mochi.server.UnsubscribeClient(old)
+			old.ClearInflights()
+		}
 	}
+	c.resumes = resumes
+	h.mochi.rules.began(c, cl.ID, resumes)
 	h.mochi.remember(c.device, cl.ID)
+}
+
+// endsWithConnection reports whether a client's session is not kept for longer than its connection.
+func endsWithConnection(cl *mqtt.Client) bool {
+	if cl.Properties.ProtocolVersion == 5 {
+		return cl.Properties.Props.SessionExpiryInterval == 0
+	}
+	return cl.Properties.Clean
 }
 
 // OnSessionEstablished comes after CONNACK.
@@ -98,14 +137,54 @@ func (h *mochiHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	h.mochi.rules.established(clientOf(cl), &mochiPeer{mochi: h.mochi, client: cl, inflight: inflight})
 }
 
-// OnACLCheck is asked for subscriptions (write false) with the filter as topic, and for messages. Messages are checked in
-// OnPublish, which can refuse them in the right words.
-func (h *mochiHook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
-	if write {
-		return true
-	}
+// OnACLCheck is asked for subscriptions (write false) with the filter as topic, and for messages. Messages are judged
+// later, where they can be refused in the right words, and subscriptions before, by OnSubscribe.
+func (h *mochiHook) OnACLCheck(cl *mqtt.Client, filter string, write bool) bool {
 	c := clientOf(cl)
-	return c != nil && filterAllowed(c.device, topic)
+	return write || c != nil && c.refusals[filter] == nil
+}
+
+// OnSubscribe judges the filters. QoS 2 is not spoken to devices: the most that is granted is 1 [MQTT-3.8.4-7].
+func (h *mochiHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := clientOf(cl)
+	c.refusals = map[string]*refusal{}
+	count := cl.State.Subscriptions.Len()
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		f.Qos = min(f.Qos, 1)
+		r := h.mochi.rules.subscribing(c, f.Filter)
+		if _, known := cl.State.Subscriptions.Get(f.Filter); !known && r == nil {
+			if count++; count > h.mochi.cfg.MaxSubscriptions {
+				r = h.mochi.rules.tooMany(c, f.Filter)
+			}
+		}
+		// The session knows the filter already: MQTT 5's retain handling 1.
+		if _, known := cl.State.Subscriptions.Get(f.Filter); known && f.RetainHandling == 1 {
+			f.RetainHandling = 2
+		}
+		c.refusals[f.Filter] = r
+	}
+	return pk
+}
+
+// OnSubscribed puts the codes of refused filters into SUBACK, which bears this very slice. MQTT 3.1.1 has the one, which
+// is there already.
+func (h *mochiHook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	c := clientOf(cl)
+	for i, f := range pk.Filters {
+		if r := c.refusals[f.Filter]; r != nil && cl.Properties.ProtocolVersion == 5 {
+			codes[i] = byte(r.code)
+		}
+	}
+}
+
+// OnUnsubscribed comes for UNSUBSCRIBE, and when a session ends.
+func (h *mochiHook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	filters := make([]string, len(pk.Filters))
+	for i, f := range pk.Filters {
+		filters[i] = f.Filter
+	}
+	h.mochi.rules.unsubscribed(cl.ID, filters)
 }
 
 // OnPacketRead sees each packet first.
@@ -114,12 +193,10 @@ func (h *mochiHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Pa
 	h.mochi.rules.packet(c)
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		// mochi drops a message to $SYS without an acknowledgement; the device would send it for ever.
-		if len(pk.TopicName) > 0 && pk.TopicName[0] == '$' {
-			pk.TopicName = notATopic
-		}
+		return h.readPublish(cl, pk)
 	case packets.Puback:
 		h.mochi.rules.acknowledged(c, pk.PacketID)
+		pk.PacketID = 0 // mochi knows none of ours, and would take it for one of the device's own of QoS 2
 	case packets.Disconnect:
 		c.goodbye = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
 		// mochi bounds the session's expiry in CONNECT and takes any in DISCONNECT.
@@ -128,47 +205,65 @@ func (h *mochiHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Pa
 	return pk, nil
 }
 
-// OnPublish returns when the message may be acknowledged. CodeSuccessIgnore makes mochi acknowledge it and do nothing
-// else with it; ErrRejectPacket makes it do nothing at all. Any other error it would acknowledge like a success, or by
-// PUBACK where QoS 2 wants PUBREC.
-func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+// readPublish resolves a topic alias before mochi looks at the topic.
+func (h *mochiHook) readPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c := clientOf(cl)
-	err := h.mochi.rules.published(c, message{topic: pk.TopicName, payload: pk.Payload, qos: pk.FixedHeader.Qos, retained: pk.FixedHeader.Retain})
-	if err == nil {
-		return pk, packets.CodeSuccessIgnore
+	if p := &pk.Properties; p.TopicAliasFlag {
+		topic, known := c.aliases[p.TopicAlias]
+		switch {
+		case p.TopicAlias == 0 || p.TopicAlias > topicAliases: // [MQTT-3.3.2-8, 3.3.2-9]
+			return pk, h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeTopicAlias), Reason: fmt.Sprintf("topic alias %d: from 1 to %d", p.TopicAlias, topicAliases)})
+		case pk.TopicName != "":
+			if c.aliases == nil {
+				c.aliases = map[uint16]string{}
+			}
+			c.aliases[p.TopicAlias] = pk.TopicName
+		case !known:
+			return pk, h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeProtocol), Reason: fmt.Sprintf("topic alias %d stands for no topic yet", p.TopicAlias)})
+		default:
+			pk.TopicName = topic
+		}
+		p.TopicAlias, p.TopicAliasFlag = 0, false
 	}
-	r, refused := errors.AsType[*refusal](err)
-	switch {
-	case !refused:
-		if c.endReason == "" {
-			c.endReason = "its message could not be made durable"
-		}
-		_ = h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeUnavailable), Reason: "the message could not be made durable; send it again"})
-		return pk, packets.ErrRejectPacket
-	case r.unacked && cl.Properties.ProtocolVersion < 5:
-		return pk, packets.ErrRejectPacket
-	case cl.Properties.ProtocolVersion == 5 && pk.FixedHeader.Qos > 0:
-		ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}, PacketID: pk.PacketID, ReasonCode: byte(r.code)}
-		if pk.FixedHeader.Qos == 2 {
-			ack.FixedHeader.Type = packets.Pubrec
-		}
-		ack.Properties.ReasonString = r.message
-		if err := cl.WritePacket(ack); err != nil {
-			cl.Stop(err)
-		}
-		return pk, packets.ErrRejectPacket
+	// mochi drops a message to $SYS without an acknowledgement; the device would send it for ever.
+	if len(pk.TopicName) > 0 && pk.TopicName[0] == '$' {
+		pk.TopicName = notATopic
 	}
-	return pk, packets.CodeSuccessIgnore
+	return pk, nil
 }
 
-// OnPacketProcessed tells the broker of subscriptions once they were acknowledged, and that a message is done with.
-func (h *mochiHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
-	switch {
-	case err == nil && pk.FixedHeader.Type == packets.Subscribe:
-		h.mochi.rules.subscribed(clientOf(cl))
-	case pk.FixedHeader.Type == packets.Publish:
-		h.mochi.rules.settled(clientOf(cl))
+// OnPublish hands the message on. ErrRejectPacket makes mochi do nothing else with it: it would acknowledge it now.
+func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	counted := pk.FixedHeader.Qos > 0 && cl.Properties.ProtocolVersion == 5 // against Receive Maximum [MQTT-3.3.4-7]
+	if counted {
+		cl.State.Inflight.DecreaseReceiveQuota()
 	}
+	m := message{
+		topic: pk.TopicName, payload: pk.Payload, qos: pk.FixedHeader.Qos, retained: pk.FixedHeader.Retain,
+		packetID: pk.PacketID, extras: extrasOf(pk.Properties),
+	}
+	if !h.mochi.rules.published(clientOf(cl), m) && counted {
+		cl.State.Inflight.IncreaseReceiveQuota()
+	}
+	return pk, packets.ErrRejectPacket
+}
+
+// OnPacketProcessed tells the broker of subscriptions once they were acknowledged.
+func (h *mochiHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
+	if err != nil || pk.FixedHeader.Type != packets.Subscribe {
+		return
+	}
+	c := clientOf(cl)
+	var granted []subscription
+	for _, f := range pk.Filters {
+		if c.refusals[f.Filter] == nil {
+			granted = append(granted, subscription{
+				filter: f.Filter, qos: min(f.Qos, 1), identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
+			})
+		}
+	}
+	c.refusals = nil
+	h.mochi.rules.subscribed(c, granted)
 }
 
 // OnPacketEncode mends packets on their way out.
@@ -183,14 +278,19 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		if !v5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
 			pk.ReasonCode = connack311(reasonCode(pk.ReasonCode))
 		}
+		pk.SessionPresent = pk.SessionPresent && clientOf(cl).resumes
 		if v5 && pk.ReasonCode == 0 {
 			pk.Properties.MaximumPacketSize = uint32(clientOf(cl).profile().Limits.MaxFrame + packetOverhead)
 			pk.Properties.SharedSubAvailableFlag = true // and the value 0
+			pk.Properties.TopicAliasMaximum = topicAliases
 		}
-	case packets.Puback:
-		tellSlowed(cl, &pk)
+	case packets.Suback:
+		for _, r := range clientOf(cl).refusals {
+			if r != nil {
+				pk.Properties.ReasonString = r.message
+			}
+		}
 	case packets.Pubrec:
-		tellSlowed(cl, &pk)
 		// A message sent again before its PUBREL is answered as the first time [MQTT-4.3.3-10], not as an error that
 		// would end its exchange on one side only.
 		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
@@ -198,17 +298,6 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		}
 	}
 	return pk
-}
-
-// tellSlowed says in the acknowledgement of MQTT 5 what hub.notice says elsewhere. It is written by the goroutine that
-// serves the client, as all acknowledgements of messages are.
-func tellSlowed(cl *mqtt.Client, pk *packets.Packet) {
-	c := clientOf(cl)
-	if c == nil || c.hold == nil || !c.hold.Tell || cl.Properties.ProtocolVersion != 5 || pk.Properties.ReasonString != "" {
-		return
-	}
-	pk.ReasonCode = 0 // mochi has the QoS there, and leaves it out where nothing follows
-	pk.Properties.ReasonString = wire.ReasonRateLimited + ": " + c.hold.Notice().Message
 }
 
 // OnDisconnect notes why mochi ended a connection.
@@ -222,5 +311,8 @@ func (h *mochiHook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
 	}
 }
 
-// OnClientExpired comes when a session was kept for long enough.
-func (h *mochiHook) OnClientExpired(cl *mqtt.Client) { h.mochi.forget(cl.ID) }
+// OnClientExpired comes when a session was kept for long enough. mochi leaves its subscriptions where they are.
+func (h *mochiHook) OnClientExpired(cl *mqtt.Client) {
+	h.mochi.server.UnsubscribeClient(cl)
+	h.mochi.forget(cl.ID)
+}

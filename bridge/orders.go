@@ -183,7 +183,7 @@ func (d *bridgedDevice) orderDesired(st wire.State) {
 		return
 	}
 	out := chain(made.Publications)
-	out.state = true
+	out.kind = kindState
 	if d.owed = l.send(out) != nil; !d.owed {
 		d.told = st.Version
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -24,21 +25,6 @@ func (b *Broker) checkPace(c *client, device string) *refusal {
 }
 
 // count holds a device to its rates. What it has sent is taken and acknowledged; what it sends next is read later.
-func (b *Broker) count(c *client, m message) {
-	if h := b.hub.Throttle.Take(c.device, c.profile(), sizeBefore(m.payload, b.mark)); h.Wait > 0 {
-		c.hold = &h
-	}
-}
-
-// settled implements rules.
-func (b *Broker) settled(c *client) {
-	h := c.hold
-	if h == nil {
-		return
-	}
-	c.hold = nil
-	b.hub.Throttle.Wait(*h, c.conn.hurried.Load)
-	if c.session != nil {
-		c.session.Hold()
-	}
+func (b *Broker) count(c *client, m message) devices.Hold {
+	return b.hub.Throttle.Take(c.device, c.profile(), sizeBefore(m.payload, b.mark))
 }

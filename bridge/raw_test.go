@@ -65,6 +65,7 @@ func (r *raw) send(pk packets.Packet) {
 	encode := map[byte]func(*bytes.Buffer) error{
 		packets.Connect: pk.ConnectEncode, packets.Publish: pk.PublishEncode, packets.Subscribe: pk.SubscribeEncode,
 		packets.Puback: pk.PubackEncode, packets.Pubrel: pk.PubrelEncode, packets.Pingreq: pk.PingreqEncode, packets.Disconnect: pk.DisconnectEncode,
+		packets.Unsubscribe: pk.UnsubscribeEncode, packets.Pubrec: pk.PubrecEncode, packets.Pubcomp: pk.PubcompEncode, packets.Auth: pk.AuthEncode,
 	}[pk.FixedHeader.Type]
 	if err := encode(&buf); err != nil {
 		r.t.Fatal(err)
@@ -112,6 +113,10 @@ func (r *raw) read() (packets.Packet, error) {
 		err = pk.PubcompDecode(body)
 	case packets.Suback:
 		err = pk.SubackDecode(body)
+	case packets.Unsuback:
+		err = pk.UnsubackDecode(body)
+	case packets.Pubrel:
+		err = pk.PubrelDecode(body)
 	case packets.Disconnect:
 		err = pk.DisconnectDecode(body)
 	}

@@ -2,40 +2,41 @@ package bridge
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"slices"
 
 	"telemetryhub/wire"
 )
 
-// sieve keeps the engine from reading packets that are larger than the device may send. It follows the stream packet by
-// packet (MQTT 5 section 2.1). A message that is too large is read past and handed on without its payload, which says in
+// sieve keeps from the engine what is not as the protocol has it, and packets that are larger than the device may send.
+// It follows the stream packet by packet (MQTT 5 section 2.1). A message that is too large is read past and handed on without its payload, which says in
 // its place how long it was: so the device has its acknowledgement and the reason, and need not send it again after each
 // reconnection, for ever. Anything else that is too large ends the connection.
 type sieve struct {
-	passing  int // bytes of the packet that are still to be handed on
-	dropping int // bytes of a payload that are still to be read past
+	passing  int  // bytes of the packet that are still to be handed on
+	dropping int  // bytes of a payload that are still to be read past
+	version  byte // of the protocol, by the CONNECT that has passed; 0: none has
 	spill    *spill
 }
 
 // spill is what a sieve needs now and then.
 type spill struct {
-	begun []byte // a packet whose header is not yet whole
+	begun []byte // a packet of which not all has come that is looked at
 	ready []byte // to be handed on before anything is read
+	fault *fault // what comes after that
 }
 
 // errPacketTooLarge ends a connection.
-var errPacketTooLarge = errors.New("packet too large")
+var errPacketTooLarge = &fault{code: codePacketTooLarge, text: "packet too large"}
 
 const (
-	typePublish   = 0x30
-	largestHeader = packetOverhead // bytes of a message's topic, packet id and properties
+	largestHeader  = packetOverhead // bytes of the topic, packet id and properties of a message that is cut
+	largestControl = 256 << 10      // bytes of a packet that carries no message, and of those of any other
 )
 
-// read reads from a connection what the engine is to see. most is the bytes of the largest packet behind its header; v5
-// is its version; mark is how a payload begins that was too large, nil where none is to be cut.
-func (s *sieve) read(from io.Reader, p []byte, most int, v5 bool, mark []byte) (int, error) {
+// read reads from a connection what the engine is to see. most is the bytes of the largest packet behind its header;
+// mark is how a payload begins that was too large, nil where none is to be cut. What is at fault ends it by a *fault.
+func (s *sieve) read(from io.Reader, p []byte, most int, mark []byte) (int, error) {
 	for {
 		if s.spill != nil && len(s.spill.ready) > 0 {
 			n := copy(p, s.spill.ready)
@@ -43,14 +44,24 @@ func (s *sieve) read(from io.Reader, p []byte, most int, v5 bool, mark []byte) (
 			s.tidy()
 			return n, nil
 		}
+		if s.spill != nil && s.spill.fault != nil {
+			return 0, s.spill.fault
+		}
 		n, err := from.Read(p)
 		if n > 0 {
-			kept, fault := s.pass(p[:n], most, v5, mark)
-			if fault != nil {
-				return 0, fault
-			}
+			kept, fault := s.pass(p[:n], most, mark)
 			n = copy(p, kept)
 			s.keep(func(k *spill) *[]byte { return &k.ready }, kept[n:])
+			if fault != nil {
+				if s.spill == nil {
+					s.spill = &spill{}
+				}
+				s.spill.fault = fault
+				err = nil // the next call says so
+			}
+			if fault != nil && n == 0 {
+				continue
+			}
 		}
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
@@ -71,13 +82,13 @@ func (s *sieve) keep(where func(*spill) *[]byte, b []byte) {
 
 // tidy gives back what is not needed any more: an idle connection holds nothing.
 func (s *sieve) tidy() {
-	if s.spill != nil && len(s.spill.begun)+len(s.spill.ready) == 0 {
+	if s.spill != nil && len(s.spill.begun)+len(s.spill.ready) == 0 && s.spill.fault == nil {
 		s.spill = nil
 	}
 }
 
-// pass returns what of in is to be handed on. It is written over in where it fits.
-func (s *sieve) pass(in []byte, most int, v5 bool, mark []byte) ([]byte, error) {
+// pass returns what of in is to be handed on, and what is wrong behind that. It is written over in where it fits.
+func (s *sieve) pass(in []byte, most int, mark []byte) ([]byte, *fault) {
 	if s.spill != nil && len(s.spill.begun) > 0 {
 		in = append(s.spill.begun, in...)
 		s.spill.begun = nil
@@ -100,30 +111,59 @@ func (s *sieve) pass(in []byte, most int, v5 bool, mark []byte) ([]byte, error) 
 		if !whole {
 			break
 		}
-		if size <= most {
-			s.passing = head + size
-			continue
-		}
-		if mark == nil || in[0]&0xf0 != typePublish || size > wire.HardMaxFrame+largestHeader {
-			return nil, errPacketTooLarge
-		}
-		variable, whole := messageHeader(in[head:], in[0], v5)
-		if variable > min(largestHeader, size) {
-			return nil, errPacketTooLarge
+		looked, whole, wrong := s.look(in, head, size, most, mark)
+		if wrong != nil {
+			return out, wrong
 		}
 		if !whole {
 			break
 		}
-		cut := appendCut(nil, in[:head+variable], head, size-variable, mark)
-		out, in = append(slices.Clip(out), cut...), in[head+variable:] // in a place of its own: it may be longer than what was read
-		s.dropping = size - variable
+		if size <= most {
+			s.passing = head + size
+			continue
+		}
+		cut := appendCut(nil, in[:looked], head, head+size-looked, mark)
+		out, in = append(slices.Clip(out), cut...), in[looked:] // in a place of its own: it may be longer than what was read
+		s.dropping = head + size - looked
 	}
 	s.keep(func(k *spill) *[]byte { return &k.begun }, in)
 	return out, nil
 }
 
-// fixedHeader returns the bytes of a packet's fixed header and of what follows it. One that is malformed is handed on:
-// the engine says so.
+// look looks at the packet at the beginning of in, a message without its payload, and returns how many bytes that is;
+// whole is false where they have not all come.
+func (s *sieve) look(in []byte, head, size, most int, mark []byte) (looked int, whole bool, wrong *fault) {
+	if wrong := s.inspectHeader(in[0], head, size); wrong != nil {
+		return 0, false, wrong
+	}
+	rest := in[head:min(len(in), head+size)]
+	message := in[0]>>4 == packetPublish
+	large := size > most
+	if large && (mark == nil || !message || size > wire.HardMaxFrame+largestHeader) || !message && size > largestControl {
+		return 0, false, errPacketTooLarge
+	}
+	part := size
+	if message {
+		if part, whole = messageHeader(rest, in[0], s.version == 5); part > size {
+			return 0, false, &fault{code: codeMalformed, text: "PUBLISH is shorter than what it is said to hold"}
+		}
+		if part > largestControl || large && part > largestHeader {
+			return 0, false, errPacketTooLarge
+		}
+		if !whole && len(rest) == size {
+			return 0, false, &fault{code: codeMalformed, text: "PUBLISH is shorter than what it is said to hold"}
+		}
+	} else {
+		whole = len(rest) == size
+	}
+	if !whole {
+		return 0, false, nil
+	}
+	return head + part, true, s.inspect(in[0], rest[:part])
+}
+
+// fixedHeader returns the bytes of a packet's fixed header and of what follows it; head is 0 where that length is
+// malformed.
 func fixedHeader(in []byte) (head, size int, whole bool) {
 	for i := 1; i < len(in) && i <= 4; i++ {
 		size |= int(in[i]&0x7f) << (7 * (i - 1))
@@ -131,7 +171,7 @@ func fixedHeader(in []byte) (head, size int, whole bool) {
 			return i + 1, size, true
 		}
 		if i == 4 {
-			return len(in), 0, true
+			return 0, 0, true
 		}
 	}
 	return 0, 0, false

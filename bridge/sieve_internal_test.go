@@ -21,7 +21,7 @@ func publishBytes(v5 bool, qos byte, payload string) []byte {
 		body = append(binary.AppendUvarint(body, uint64(len(property))), property...)
 	}
 	body = append(body, payload...)
-	return append(binary.AppendUvarint([]byte{typePublish | qos<<1}, uint64(len(body))), body...)
+	return append(binary.AppendUvarint([]byte{packetPublish<<4 | qos<<1}, uint64(len(body))), body...)
 }
 
 // chunks reads at most so many bytes at once.
@@ -51,15 +51,15 @@ func TestSieveCutsOnlyLargeMessages(t *testing.T) {
 		}
 		for _, size := range []int{1, 2, 3, 5, 64, 255, 1024, 4096, 1 << 20} {
 			for _, buffer := range []int{1, 16, 1024} {
-				var s sieve
+				s := sieve{version: versionOf(v5)}
 				got, err := io.ReadAll(readFunc(func(p []byte) (int, error) {
-					return s.read(chunks{bytes.NewReader(nil), size}, p, 1000, v5, mark)
+					return s.read(chunks{bytes.NewReader(nil), size}, p, 1000, mark)
 				}))
 				if err != nil || len(got) > 0 {
 					t.Fatalf("of nothing: %q, %v", got, err)
 				}
 				from := chunks{bytes.NewReader(in), size}
-				got, err = io.ReadAll(chunks{readFunc(func(p []byte) (int, error) { return s.read(from, p, 1000, v5, mark) }), buffer})
+				got, err = io.ReadAll(chunks{readFunc(func(p []byte) (int, error) { return s.read(from, p, 1000, mark) }), buffer})
 				if err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("v5 %v, in pieces of %d into %d: %d bytes, %v; want %d", v5, size, buffer, len(got), err, len(want))
 				}
@@ -81,16 +81,16 @@ func TestSieveEndsWhatItCannotCut(t *testing.T) {
 		"a message over 16 MiB": {0x30, 0x80, 0x80, 0x80, 0x09, 0, 3, 'a', '/', 'b'},
 		"a topic of 5 KB":       append(binary.AppendUvarint([]byte{0x30}, 6000), 0x13, 0x88, 'a'),
 	} {
-		var s sieve
+		s := sieve{version: 5}
 		_, err := io.ReadAll(readFunc(func(p []byte) (int, error) {
-			return s.read(iotest.OneByteReader(bytes.NewReader(in)), p, 1000, true, []byte("m"))
+			return s.read(iotest.OneByteReader(bytes.NewReader(in)), p, 1000, []byte("m"))
 		}))
 		if !errors.Is(err, errPacketTooLarge) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	var s sieve
-	if _, err := s.read(bytes.NewReader(publishBytes(false, 1, strings.Repeat("x", 2000))), make([]byte, 100), 1000, false, nil); !errors.Is(err, errPacketTooLarge) {
+	s := sieve{version: 4}
+	if _, err := s.read(bytes.NewReader(publishBytes(false, 1, strings.Repeat("x", 2000))), make([]byte, 100), 1000, nil); !errors.Is(err, errPacketTooLarge) {
 		t.Errorf("before CONNECT: %v", err)
 	}
 }
@@ -100,11 +100,11 @@ func FuzzSieve(f *testing.F) {
 	f.Add(publishBytes(true, 1, strings.Repeat("x", 2000)), 3, true)
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}, 1, false)
 	f.Fuzz(func(t *testing.T, in []byte, size int, v5 bool) {
-		var s sieve
+		s := sieve{version: 5}
 		from := chunks{bytes.NewReader(in), max(1, size)}
 		p := make([]byte, 64)
 		for {
-			_, err := s.read(from, p, 100, v5, []byte("mark"))
+			_, err := s.read(from, p, 100, []byte("mark"))
 			if s.spill != nil && len(s.spill.begun)+len(s.spill.ready) > 2*(largestHeader+len(p)) {
 				t.Fatalf("holds %d and %d bytes", len(s.spill.begun), len(s.spill.ready))
 			}
@@ -113,4 +113,11 @@ func FuzzSieve(f *testing.F) {
 			}
 		}
 	})
+}
+
+func versionOf(v5 bool) byte {
+	if v5 {
+		return 5
+	}
+	return 4
 }

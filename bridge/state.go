@@ -14,22 +14,27 @@ type States interface {
 	State(device string) wire.State
 }
 
-// takeState reports a device's state and returns when that is durable.
-func (b *Broker) takeState(device string, s *scratch, m message) error {
+// takeState reports a device's state. Its claim is settled once that is durable.
+func (b *Broker) takeState(c *client, s *scratch, m message, r *claim) (later bool, err error) {
 	reported, err := s.decoder.DecodeStatePayload(m.payload, wire.DialectOfPayload(m.payload))
 	if err != nil {
-		return unusable(err)
+		return false, unusable(err)
 	}
-	ended := make(chan error, 1)
-	if err := b.hub.States.Report(device, reported, func(_ uint64, err error) { ended <- err }); err != nil {
-		return journalRefusal(err)
-	}
-	select {
-	case err := <-ended:
-		return journalRefusal(err)
-	case <-b.commits.Done():
-		return errClosing
-	}
+	err = b.hub.States.Report(c.device, reported, func(_ uint64, err error) {
+		refused, ok := errors.AsType[*refusal](journalRefusal(err))
+		if ok {
+			b.metrics.refused.count(refused.reason)
+			b.hub.refused(c.device, refused)
+		}
+		switch {
+		case r == nil:
+		case err != nil && !ok:
+			c.acks.fail(err)
+		default:
+			c.acks.settle(r, refused)
+		}
+	})
+	return err == nil, journalRefusal(err)
 }
 
 // desired is what a device of the embedded broker knows of its desired state and what it is still to be told: the newest
@@ -83,7 +88,7 @@ func (l *link) takeDesired() (out publication, ok bool) {
 	l.desired.next, l.desired.version = nil, st.Version
 	qos, identifiers, _ := l.peer.granted(subjectDesired)
 	maxPacket, _, _ := l.peer.limits()
-	out = publication{topic: joinTopic(ownPrefix, l.client.device, subjectDesired), payload: wire.AppendStateParams(nil, st), identifiers: identifiers}
+	out = publication{topic: joinTopic(ownPrefix, l.client.device, subjectDesired), payload: wire.AppendStateParams(nil, st), identifiers: identifiers, kind: kindState}
 	if maxPacket > 0 && len(out.payload)+len(out.topic)+packetOverhead > maxPacket {
 		if st.Desired = nil; st.Delta != nil { // it says what is to be done
 			out.payload = wire.AppendStateParams(nil, st)
@@ -159,7 +164,7 @@ func (d *bridgedDevice) Desire(st wire.State) {
 		d.orderDesired(st)
 		return
 	}
-	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectDesired), payload: wire.AppendStateParams(nil, st), qos: 1, state: true})
+	err := l.send(publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectDesired), payload: wire.AppendStateParams(nil, st), qos: 1, kind: kindState})
 	if d.owed = err != nil; !d.owed {
 		d.told = st.Version
 	}

@@ -256,6 +256,11 @@ func (in *Ingest) Append(device string, t *wire.Telemetry, receivedMs int64, w w
 	return in.journal.append(context.Background(), device, t, receivedMs, w)
 }
 
+// AppendWithin is Append that waits for room for no longer than ctx lives.
+func (in *Ingest) AppendWithin(ctx context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error) {
+	return in.journal.append(ctx, device, t, receivedMs, w)
+}
+
 // Commit appends t and returns once it is durable. When ctx ends first, t may still become durable.
 func (in *Ingest) Commit(ctx context.Context, device string, t *wire.Telemetry) error {
 	committed := make(single, 1)

@@ -195,6 +195,13 @@ type MQTTConfig struct {
 	PlainListen   string        `yaml:"plain_listen"`   // without TLS; empty (or "off"): none
 	PlainAnywhere bool          `yaml:"plain_anywhere"` // allows plain_listen on other addresses than loopback
 	SessionExpiry time.Duration `yaml:"session_expiry"` // how long the broker keeps the session of an absent client
+
+	Grants           []bridge.Grant `yaml:"grants"`             // topics on which devices talk to each other
+	MaxQueued        int            `yaml:"max_queued"`         // messages that wait for one session
+	MaxQueuedBytes   Size           `yaml:"max_queued_bytes"`   // and their bytes
+	MaxRetained      int            `yaml:"max_retained"`       // messages that are retained, in all
+	MaxRetainedBytes Size           `yaml:"max_retained_bytes"` // and their bytes
+	MaxSubscriptions int            `yaml:"max_subscriptions"`  // of one session
 }
 
 // BridgeConfig lists the external brokers.
@@ -303,6 +310,7 @@ func defaultConfig() Config {
 		MQTT: MQTTConfig{
 			Listen:        ":8883",
 			SessionExpiry: 24 * time.Hour,
+			MaxQueued:     100, MaxQueuedBytes: 1 << 20, MaxRetained: 1000, MaxRetainedBytes: 1 << 20, MaxSubscriptions: 50,
 		},
 		Log: LogConfig{Level: "info", Format: "text"},
 	}

@@ -80,7 +80,7 @@ func TestHubYAMLIsTheDefaults(t *testing.T) {
 // TestSamplesShowEveryKey looks that each key stands in a sample, with a comment before it or beside it.
 func TestSamplesShowEveryKey(t *testing.T) {
 	shown := map[string]bool{}
-	for _, name := range []string{"hub.yaml", "bridge.yaml", "types.yaml"} {
+	for _, name := range []string{"hub.yaml", "bridge.yaml", "grants.yaml", "types.yaml"} {
 		data, err := os.ReadFile(filepath.Join(samples, name))
 		if err != nil {
 			t.Fatal(err)
@@ -236,6 +236,7 @@ func TestFaultsOfMeaning(t *testing.T) {
 		"params beyond a record":   {"commands:\n  max_params: 1MiB", `hub.yaml:2: commands.max_params: 1MiB is too large: at most 512KiB`},
 		"no queue":                 {"commands:\n  queue: 0", `hub.yaml:2: commands.queue: 0 is too small: at least 1`},
 		"all at once":              {"commands:\n  outstanding: 101", `hub.yaml:2: commands.outstanding: 101 is too large: at most 100`},
+		"a grant of all topics":    {"mqtt:\n  grants:\n    - {devices: all, subscribe: ['#']}", `hub.yaml:3: mqtt.grants[0]: subscribe[0]: "#": its first level must be written out, so that it cannot reach the topics of devices`},
 		"session of years":         {"mqtt:\n  session_expiry: 8761h", `hub.yaml:2: mqtt.session_expiry: 8761h0m0s is too large: at most 8760h0m0s`},
 		"user in the store's URL":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://u:p@h:1\n    bucket: b", `hub.yaml:4: store.influxdb.url: is more than http://HOST:PORT: a user belongs into store.influxdb.token, as USER:PASSWORD`},
 		"bucket without database":  {"store:\n  kind: influxdb\n  influxdb:\n    url: http://h:1\n    bucket: /b", `hub.yaml:5: store.influxdb.bucket: is needed with store.kind: influxdb`},

@@ -241,6 +241,19 @@ func (c *Config) validateCommands(faults *faultList) {
 
 func (c *Config) validateMQTT(faults *faultList) {
 	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, bridge.LongestSessionExpiry)
+	within(faults, "mqtt.max_queued", c.MQTT.MaxQueued, 1, bridge.MostQueued)
+	within(faults, "mqtt.max_queued_bytes", c.MQTT.MaxQueuedBytes, minFrame, bridge.MostKeptBytes)
+	within(faults, "mqtt.max_retained", c.MQTT.MaxRetained, 0, bridge.MostRetained)
+	within(faults, "mqtt.max_retained_bytes", c.MQTT.MaxRetainedBytes, 0, bridge.MostKeptBytes)
+	within(faults, "mqtt.max_subscriptions", c.MQTT.MaxSubscriptions, 1, bridge.MostSubscriptions)
+	if len(c.MQTT.Grants) > bridge.MostGrants {
+		faults.add("mqtt.grants", "%d; at most %d", len(c.MQTT.Grants), bridge.MostGrants)
+	}
+	for i, g := range c.MQTT.Grants {
+		for _, err := range g.Faults() {
+			faults.add(fmt.Sprintf("mqtt.grants[%d]", i), "%v", err)
+		}
+	}
 }
 
 func (n NATSConfig) validate(faults *faultList) {

@@ -269,10 +269,14 @@ func (c CommandsConfig) ledger() commands.Config {
 	return commands.Config{Timeout: c.Timeout, Expires: c.Expires, Keep: c.Keep, MaxParams: int(c.MaxParams), Queue: c.Queue, Outstanding: c.Outstanding}
 }
 
-func (h *hub) openBridge(context.Context) error {
+func (h *hub) openBridge(ctx context.Context) error {
+	retained, err := h.bus.Bucket(ctx, backbone.Retained)
+	if err != nil {
+		return err
+	}
 	joined := bridge.Hub{
 		Registry: h.registry, Profiles: h.profiles, Throttle: h.throttle, Sessions: h.sessions, Sink: h.ingest, States: h.states, Renewer: h.rotation, Metrics: h.reg, Log: h.log,
-		Enroller: h.enrolment, Admission: h.admission, Listener: h.bounded,
+		Enroller: h.enrolment, Admission: h.admission, Listener: h.bounded, Retained: retained,
 	}
 	joined.Certificates, joined.Discovery = h.trust, h.discovery
 	broker, err := bridge.OpenBroker(h.cfg.broker(), h.handshakes.config(h.serverTLS()), joined)
@@ -298,6 +302,9 @@ func (c Config) broker() bridge.BrokerConfig {
 	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
 	b.Unacked = c.Devices.unacked()
 	b.MaxFrame, b.SessionExpiry = int(c.Devices.MaxFrame), c.MQTT.SessionExpiry
+	b.Grants, b.MaxSubscriptions = c.MQTT.Grants, c.MQTT.MaxSubscriptions
+	b.MaxQueued, b.MaxQueuedBytes = c.MQTT.MaxQueued, int(c.MQTT.MaxQueuedBytes)
+	b.MaxRetained, b.MaxRetainedBytes = c.MQTT.MaxRetained, int(c.MQTT.MaxRetainedBytes)
 	return b
 }
 

@@ -65,7 +65,7 @@ func moduleHomes() map[string][]string {
 		"go.uber.org/zap":                             {"store"}, // the engine's logger
 		"github.com/nats-io/nats-server/v2":           {"backbone"},
 		"github.com/minio/highwayhash":                {"backbone"},
-		"github.com/nats-io/nats.go":                  {"backbone", "auth", "auth/acts", "commands", "devices", "ingest", "cmd/hub"},
+		"github.com/nats-io/nats.go":                  {"backbone", "bridge", "auth", "auth/acts", "commands", "devices", "ingest", "cmd/hub"},
 		"github.com/danielgtaylor/huma/v2":            {"api"},
 		"github.com/prometheus/client_golang":         {"api", "bridge", "commands", "devices", "ingest", "store", "cmd/hub"},
 		"github.com/alecthomas/kong":                  {"cmd/hub", "cmd/hubctl", "cmd/device-sim"},

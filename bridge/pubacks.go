@@ -1,0 +1,233 @@
+package bridge
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"telemetryhub/devices"
+)
+
+// ackWindow is how many of a connection's QoS 1 and 2 messages may wait for their commit; its socket is not read while
+// there are so many. It is below receiveMaximum, so that nobody who keeps to that is cut off.
+const ackWindow = 256
+
+// acks sends the acknowledgements of one connection's messages: each once its message is durable, and in the order of
+// the messages [MQTT-4.6.0-2, 4.6.0-3]. The messages share commits, so that a device with a window of some waits for one
+// fsync and not for one each. A message of QoS 0 has no acknowledgement, but its commit is awaited too: when that fails,
+// the connection ends as it would for any other.
+//
+// The journal calls Join and Committed; neither waits for the device. Acknowledgements are written by a goroutine that
+// lives only while there are any.
+type acks struct {
+	client *client
+	work   sync.WaitGroup // the writer
+
+	mu       sync.Mutex
+	current  *claim // given to the journal just now; owned by the goroutine that serves the connection until it joins
+	joined   uint64 // the last commit that one of ours joined
+	waiting  []*claim
+	ready    []acknowledgement
+	held     int           // waiting, ready or being written
+	room     chan struct{} // closed when held has come down, nil while nobody waits for that
+	writing  bool
+	closing  bool // no other message is looked at
+	finished bool // the connection has ended, or is to end without another acknowledgement
+}
+
+// claim is the acknowledgement that a message is to have.
+type claim struct {
+	acknowledgement
+	commit  uint64 // that it waits for; 0: none
+	since   time.Time
+	settled bool
+	unsent  bool // it will have none, and the connection goes on
+}
+
+// acknowledgement is a PUBACK or PUBREC.
+type acknowledgement struct {
+	packetID uint16
+	qos      byte
+	code     reasonCode
+	reason   string
+}
+
+// open returns the claim of a message that has come. It waits while there are too many. nil: the message is not to be
+// looked at, for the connection is ending, or it is one of QoS 2 that waits already [MQTT-4.3.3-10].
+func (a *acks) open(m message) *claim {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.held >= ackWindow && !a.finished && !a.closing {
+		room := a.awaitRoom()
+		a.mu.Unlock()
+		<-room
+		a.mu.Lock()
+	}
+	if a.finished || a.closing {
+		return nil
+	}
+	if m.qos == 2 {
+		for _, w := range a.waiting {
+			if w.qos == 2 && w.packetID == m.packetID {
+				return nil
+			}
+		}
+	}
+	r := &claim{acknowledgement: acknowledgement{packetID: m.packetID, qos: m.qos}, since: time.Now()}
+	if m.qos > 0 {
+		a.waiting = append(a.waiting, r)
+		a.held++
+	}
+	a.current = r
+	return r
+}
+
+// awaitRoom returns what is closed when held has come down, or nothing comes any more. It needs mu.
+func (a *acks) awaitRoom() <-chan struct{} {
+	if a.room == nil {
+		a.room = make(chan struct{})
+	}
+	return a.room
+}
+
+// makeRoom needs mu.
+func (a *acks) makeRoom() {
+	if a.room != nil {
+		close(a.room)
+		a.room = nil
+	}
+}
+
+// settle says that r's message is done with: taken, or refused.
+func (a *acks) settle(r *claim, refused *refusal) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if refused != nil {
+		r.code, r.reason = refused.code, refused.message
+		r.unsent = refused.unacked && !a.client.v5
+	}
+	r.settled = true
+	a.advance()
+}
+
+// Join implements wire.Waiter.
+func (a *acks) Join(gen uint64) (first bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.current.commit = gen
+	first = a.joined != gen
+	a.joined = gen
+	return first
+}
+
+// Committed implements wire.Waiter.
+func (a *acks) Committed(gen uint64, err error) {
+	if err != nil {
+		a.fail(err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.waiting {
+		if r.commit == gen {
+			r.settled = true
+			if e, slow := devices.SlowCommit(time.Since(r.since)); slow {
+				a.client.broker.hub.Sessions.Note(a.client.device, e)
+			}
+		}
+	}
+	a.advance()
+}
+
+// advance moves what may be sent to ready. It needs mu.
+func (a *acks) advance() {
+	n := 0
+	for ; n < len(a.waiting) && a.waiting[n].settled; n++ {
+		if r := a.waiting[n]; r.unsent {
+			a.held--
+			a.makeRoom()
+		} else if !a.finished {
+			a.ready = append(a.ready, r.acknowledgement)
+		}
+	}
+	if n == len(a.waiting) {
+		a.waiting = nil // an idle connection holds nothing
+	} else {
+		a.waiting = a.waiting[n:]
+	}
+	if len(a.ready) > 0 && !a.writing && !a.finished {
+		a.writing = true
+		a.work.Go(a.write)
+	}
+}
+
+// write sends what is ready, all that is so at once.
+func (a *acks) write() {
+	for {
+		a.mu.Lock()
+		batch := a.ready
+		a.ready = nil
+		if a.finished || len(batch) == 0 {
+			a.writing = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		a.client.link.acknowledge(batch)
+		a.mu.Lock()
+		a.held -= len(batch)
+		a.makeRoom()
+		a.mu.Unlock()
+	}
+}
+
+// fail ends the connection without another acknowledgement: a message could not be made durable.
+func (a *acks) fail(err error) {
+	a.mu.Lock()
+	lost := max(1, len(a.waiting))
+	first := !a.finished
+	a.finish()
+	a.mu.Unlock()
+	if !first {
+		return
+	}
+	c := a.client
+	c.broker.metrics.unacked.Add(uint64(lost))
+	c.broker.log.Debug("mqtt message not committed; the connection ends without an acknowledgement", "device", c.device, "err", err)
+	c.link.fail(err)
+}
+
+// drain takes no other message, and waits until those before are acknowledged or ctx ends.
+func (a *acks) drain(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closing = true
+	a.makeRoom()
+	for a.held > 0 && !a.finished {
+		room := a.awaitRoom()
+		a.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+		}
+		a.mu.Lock()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// end is called when the connection has ended.
+func (a *acks) end() {
+	a.mu.Lock()
+	a.finish()
+	a.mu.Unlock()
+	a.work.Wait()
+}
+
+// finish needs mu.
+func (a *acks) finish() {
+	a.finished = true
+	a.waiting, a.ready = nil, nil
+	a.makeRoom()
+}

@@ -1,0 +1,71 @@
+package bridge
+
+import (
+	"fmt"
+	"strings"
+)
+
+// subscribing implements rules.
+func (b *Broker) subscribing(c *client, filter string) *refusal {
+	r := b.judgeFilter(c, filter)
+	if r != nil {
+		b.noteSubscription(c, r)
+	}
+	return r
+}
+
+// tooMany implements rules.
+func (b *Broker) tooMany(c *client, filter string) *refusal {
+	r := &refusal{
+		reason: ReasonSubscriptions, code: codeQuotaExceeded, limit: int64(b.cfg.MaxSubscriptions), value: int64(b.cfg.MaxSubscriptions) + 1,
+		message: fmt.Sprintf("subscription to %s: a session holds at most %d", filter, b.cfg.MaxSubscriptions),
+	}
+	b.noteSubscription(c, r)
+	return r
+}
+
+// noteSubscription counts a refusal, and tells the device's flight recorder.
+func (b *Broker) noteSubscription(c *client, r *refusal) {
+	b.metrics.subscriptions.WithLabelValues(r.reason).Inc()
+	b.hub.Sessions.Note(c.device, r.event())
+}
+
+// judgeFilter says whether c's device may subscribe to a topic filter: to what the hub says to it, and to what one grant
+// covers whole. A filter that spans more is refused and not narrowed, for the device would wait for the rest for ever.
+func (b *Broker) judgeFilter(c *client, filter string) *refusal {
+	if err := checkTopic(filter, true); err != nil {
+		return &refusal{reason: ReasonSubscription, code: codeTopicFilter, message: "subscription: " + err.Error()}
+	}
+	if strings.HasPrefix(filter, "$share/") {
+		return &refusal{reason: ReasonSubscription, code: codeSharedSub, message: "shared subscriptions are not supported"}
+	}
+	if filterAllowed(c.device, filter) {
+		return nil
+	}
+	if device, ok := b.hub.Registry.Get(c.device); ok && b.exchange.grants.maySubscribe(&device, filter) {
+		return nil
+	}
+	text := "subscription to " + filter + ": a device subscribes to " + joinTopic(ownPrefix, c.device, "{command, desired, issued}")
+	if len(b.cfg.Grants) > 0 {
+		text += ", and to what one entry of mqtt.grants covers whole"
+	}
+	return &refusal{reason: ReasonSubscription, code: codeNotAuthorized, message: text}
+}
+
+// subscribed implements rules.
+func (b *Broker) subscribed(c *client, granted []subscription) {
+	c.ready()
+	if c.session != nil && !c.session.Renews() {
+		c.tellState()
+	}
+	var others []subscription
+	for _, s := range granted {
+		if !ownTopic(s.filter) {
+			others = append(others, s)
+		}
+	}
+	b.exchange.subscribe(c.mailbox, others)
+}
+
+// unsubscribed implements rules.
+func (b *Broker) unsubscribed(id string, filters []string) { b.exchange.unsubscribe(id, filters) }
