@@ -18,9 +18,9 @@
 // # Overload
 //
 // Telemetry waits: the embedded broker stops reading a device's socket while 256 of its messages wait for their commit, or
-// the journal has no room; an external
-// broker's messages wait in a window, bounded by number and by bytes, of what is not acknowledged, and beyond it the
-// socket is not read. Pings go out all the same, and as nobody reads the answers, the broker's silence ends nothing.
+// the journal has no room; an external broker's messages wait in a window, bounded by number and by bytes, of what is not
+// acknowledged, and beyond it the socket is not read. Pings go out all the same, and as nobody reads the answers, the
+// broker's silence ends nothing.
 // Commands never wait: a full queue refuses them at once.
 //
 // # Files in reading order
