@@ -42,7 +42,6 @@ type delivery struct {
 	*letter
 	qos         byte
 	retain      bool // the flag that the device sees
-	stored      bool // it was retained when the device subscribed
 	identifiers []int
 	packetID    uint16 // once it was sent with QoS 1
 	again       bool   // it was, on a connection before
