@@ -28,11 +28,11 @@ test: build ## all tests; says at the end what was left out and how to get it (C
 	@GO="$(GO)" scripts/test.sh
 
 .PHONY: bench
-bench: build ## the benchmarks, 3 runs, some 10 minutes; figures as JSON lines (docs/performance.md)
+bench: build ## the benchmarks, 3 runs, some 14 minutes; figures as JSON lines (docs/performance.md)
 	@$(GO) run ./bench
 
 .PHONY: bench-quick
-bench-quick: build ## the same, 1 short run, under 2 minutes
+bench-quick: build ## the same, 1 short run, under 3 minutes
 	@$(GO) run ./bench -quick
 
 .PHONY: bench-long
