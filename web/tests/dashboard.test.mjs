@@ -4,6 +4,8 @@
 //   HUB_TOKEN        an operator's token that may do everything
 //   HUB_DEVICES      how many devices are there and online (12)
 //   HUB_DEVICE       the one to open (A-1); it answers ping and refuses what it does not know
+//   HUB_BRIDGE       a bridge that is connected, on which two strangers, and a topic that nothing is known of, were seen; none without it
+//   HUB_STRANGERS    their ids (stranger-1,stranger-2); the payload of the first is markup
 //   SCREENSHOT_DIR   where pictures go; none without it
 //   CHROMIUM         the browser, if it is in no usual place
 //   STEP_TIMEOUT_MS  patience of each wait (20000)
@@ -15,6 +17,7 @@ import {
 
 const { HUB_URL: hub, HUB_TOKEN: token, HUB_DEVICES: count = '12', HUB_DEVICE: device = 'A-1' } = process.env;
 const devices = Number(count);
+const { HUB_BRIDGE: bridge, HUB_STRANGERS: strangers = 'stranger-1,stranger-2' } = process.env;
 const NEW_DEVICE = 'browser-test:1';
 const MARKUP = '<img src=x onerror="alert(1)">';
 const LIVE_PATIENCE_MS = 60_000; // real nodes report every few seconds
@@ -215,8 +218,54 @@ async function addDevice() {
   await removeDevice();
 }
 
-async function removeDevice() {
-  await page.evaluate((path) => fetch(path, { method: 'DELETE' }), `/api/v1/devices/${encodeURIComponent(NEW_DEVICE)}`);
+async function removeDevice(gone = NEW_DEVICE) {
+  await page.evaluate((path) => fetch(path, { method: 'DELETE' }), `/api/v1/devices/${encodeURIComponent(gone)}`);
+}
+
+async function bridgesFare() {
+  await page.getByRole('link', { name: 'Bridges' }).click();
+  const state = (name) => page.locator(`[data-bridge="${name}"] [data-testid="bridge-state"]`);
+  await state(bridge).waitFor();
+  await until('the bridge is connected', async () => (await state(bridge).getAttribute('data-state')) === 'connected');
+  check((await state('embedded').getAttribute('data-state')) === 'serves', 'the embedded broker serves');
+  const card = page.locator(`[data-bridge="${bridge}"]`);
+  await until('it has received some', async () => /[1-9]/.test(await text(card.locator('[data-figure="received"] dd'))));
+  await card.locator('summary').focus();
+  await page.keyboard.press('Enter');
+  await card.getByTestId('example').first().waitFor();
+  check((await card.getByTestId('example').allTextContents()).some((e) => e.includes('attic')), 'a refused message is shown');
+  await wantAccessible(page, 'the bridges');
+}
+
+async function strangersComeIn() {
+  const [first, second] = strangers.split(',');
+  await removeDevice(first); // a walk that failed may have left it
+  await page.getByRole('link', { name: 'Discovered' }).click();
+  const row = (name) => page.locator(`[data-testid="discovered-row"][data-device="${name}"]`);
+  await row(first).waitFor();
+  await row(second).waitFor();
+  check((await text(row(first))).includes(MARKUP) && (await page.locator('img').count()) === 0, 'a payload with markup is shown, and stays text');
+  await wantAccessible(page, 'the discovered devices');
+  await shoot(page, 'discovered');
+  await id('discovered-search').fill(first);
+  await until('one row for the search', async () => (await id('discovered-row').count()) === 1 || (await id('discovered-row').count()));
+  await id('discovered-search').fill('');
+  await row(second).getByTestId('ignore').click();
+  await row(second).waitFor({ state: 'detached' });
+  await until('it is said', async () => (await text(id('discovered-said'))).includes(second) || (await text(id('discovered-said'))));
+  await id('ignored').locator('summary').click();
+  await page.locator(`[data-ignored="${second}"] button`).click();
+  await page.locator(`[data-ignored="${second}"]`).waitFor({ state: 'detached' });
+  await row(first).getByTestId('admit-type').fill('lamp');
+  await page.keyboard.press('Enter');
+  await row(first).waitFor({ state: 'detached' });
+  await page.goto(`${hub}/devices/${encodeURIComponent(first)}`);
+  await until('it is a device of that type', async () => {
+    const facts = await text(id('facts'));
+    return (facts.includes('lamp') && facts.includes(`seen on bridge ${bridge}`)) || facts;
+  });
+  await removeDevice(first);
+  await page.goto(hub);
 }
 
 async function pictures() {
@@ -230,7 +279,15 @@ async function pictures() {
     await id('chart').first().waitFor();
     await wantAccessible(page, `the device, ${scheme}`);
     await shoot(page, `device-${scheme}`, { fullPage: true });
+    for (const name of ['bridges', 'discovered']) {
+      await page.goto(`${hub}/${name}`);
+      await page.getByTestId(name === 'bridges' ? 'bridges' : 'discovered-search').waitFor();
+      await wantAccessible(page, `${name}, ${scheme}`);
+      await shoot(page, `${name}-${scheme}`, { fullPage: true });
+    }
   }
+  await page.goto(`${hub}/devices/${encodeURIComponent(device)}`);
+  await id('chart').first().waitFor();
   await page.getByTestId('language').click();
   await until('Chinese', () => page.evaluate(() => document.documentElement.lang === 'zh-CN'));
   await shoot(page, 'device-zh', { fullPage: true });
@@ -258,6 +315,12 @@ async function phone() {
   await wantNoSideScroll(page, 'the device');
   await wantAccessible(page, 'the device on a phone');
   await shoot(page, 'device-phone', { fullPage: true });
+  for (const name of ['bridges', 'discovered']) {
+    await page.goto(`${hub}/${name}`);
+    await page.getByTestId(name === 'bridges' ? 'bridges' : 'discovered-search').waitFor();
+    await wantNoSideScroll(page, name);
+    await shoot(page, `${name}-phone`, { fullPage: true });
+  }
 }
 
 async function logout() {
@@ -283,6 +346,8 @@ try {
   await step('an unknown method is rejected and says why', () => sendAndSee('no-such-method', 'rejected', 'command-error'));
   await step('a lost stream is said and mended', disconnectIsSaid);
   await step('a device is added, its token shown once, its markup stays text', addDevice);
+  if (bridge) await step('bridges say how they fare, and show what they refused', bridgesFare);
+  if (bridge) await step('a stranger is ignored, noticed again, and one admitted', strangersComeIn);
   await step('light, dark, Chinese', pictures);
   await step('a phone', phone);
   await step('logging out', logout);

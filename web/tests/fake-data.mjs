@@ -44,3 +44,29 @@ export function makeDevices({ extra = 0, now }) {
   }
   return devices;
 }
+
+const FIGURES = { received: 0, stored: 0, unmapped: 0, refused: {}, redelivered: 0, commands: 0, reconnects: 0, devices: 0, in_flight: 0, per_second: 0, lag_ms: 0, ack_ms: { p50: 0, p99: 0, max: 0 } };
+
+export const BRIDGES = [
+  { ...FIGURES, name: 'embedded', kind: 'embedded', address: 'mqtts://[::]:8883', connected: true, since: '2026-11-25T08:00:00Z', received: 41_512, devices: 4 },
+  {
+    ...FIGURES, name: 'home', kind: 'external', address: 'mqtt://broker.lan:1883', connected: true, since: '2026-11-25T08:00:02Z', received: 120_412, stored: 118_030, per_second: 42.3,
+    refused: { unmapped: 310, unknown_device: 12, bad_json: 2 }, unmapped: 310, redelivered: 4, commands: 25, reconnects: 1, devices: 37, in_flight: 3, lag_ms: 4, ack_ms: { p50: 2.4, p99: 18, max: 240 },
+    last_failure: 'connection lost: EOF',
+    examples: [
+      { time: '2026-11-25T09:00:00Z', topic: 'attic/thing/state', payload: '{"on":true,"t":21.5}', size: 20, reason: 'unmapped', message: 'no map is for the topic' },
+      { time: '2026-11-25T08:59:00Z', topic: 'tele/plug-7/SENSOR', payload: '<img src=x onerror="alert(1)">', size: 30, device: 'plug-7', reason: 'bad_json', message: 'not JSON at byte 0' },
+      { time: '2026-11-25T08:58:00Z', topic: 'cam/door', payload_base64: '/9j/4AAQ', size: 48_211, reason: 'unmapped', message: 'no map is for the topic' },
+    ],
+  },
+  { ...FIGURES, name: 'plant', kind: 'external', address: 'mqtts://10.0.0.7:8883', connected: false, since: '2026-11-25T08:30:00Z', failure: 'connect: the broker refuses the hub: not authorized', reconnects: 3 },
+];
+
+export function makeStrangers(now) {
+  const seen = (id, more) => ({ id, bridge: 'home', topic: `devices/${id}/telemetry`, size: (more.payload ?? '').length, first: new Date(now - 600_000).toISOString(), last: new Date(now - 3000).toISOString(), count: 12, ...more });
+  return [
+    seen('stranger-1', { payload: '<img src=x onerror="alert(1)">', count: 1 }),
+    seen('stranger-2', { topic: 'zigbee2mqtt/Desk lamp', payload: '{"state":"ON","brightness":254,"linkquality":120,"color":{"x":0.45,"y":0.41},"color_mode":"xy","update":{"state":"idle"}}', type: 'light', name: 'Desk lamp', model: 'LED1623G12', firmware: '2.3.093', announced: true }),
+    seen('tasmota-9', { topic: 'tele/tasmota-9/STATE', payload_base64: '/wA=', size: 2, held: 'the rule home/tasmota-* has all of its 200 devices' }),
+  ];
+}

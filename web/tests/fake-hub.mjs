@@ -4,7 +4,7 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { extname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { FIELDS, STEP_MS, hasReading, makeDevices, valuesAt } from './fake-data.mjs';
+import { BRIDGES, FIELDS, STEP_MS, hasReading, makeDevices, makeStrangers, valuesAt } from './fake-data.mjs';
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url));
 const kinds = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
@@ -28,6 +28,8 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
   const devices = new Map(makeDevices({ extra, now: startedAt }).map((d) => [d.id, d]));
   const commands = [];
   const streams = new Set();
+  const strangers = makeStrangers(startedAt);
+  const ignored = [];
   let versions = 1;
   let lastCommand = 0;
 
@@ -143,6 +145,7 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
       const limit = Number(q.get('limit') ?? 100);
       return json(response, 200, { devices: all.slice(at, at + limit).map((d) => view(d, q.has('latest'))), next: at + limit < all.length ? String(at + limit) : '' });
     }
+    if (/^\/api\/v1\/(bridges|discovered|ignored-devices|device-types)/.test(pathname)) return bridgeCall(request, response, pathname, body);
     const match = /^\/api\/v1\/devices\/([^/]+)(?:\/(\w+))?$/.exec(pathname);
     const device = match && devices.get(decodeURIComponent(match[1]));
     if (!device) return problem(response, 404, 'Not found', 'There is no such device.', 'not_found');
@@ -165,6 +168,24 @@ export async function startFakeHub({ port = 0, extra = 0, silence = false } = {}
     }
     const delta = Object.fromEntries(Object.entries(state.desired).filter(([name, value]) => state.reported[name] !== value));
     return { device: device.id, online: device.online, ...state, delta, metadata: { desired: {}, reported: {} } };
+  }
+
+  function bridgeCall(request, response, pathname, body) {
+    if (pathname === '/api/v1/bridges') return json(response, 200, { bridges: BRIDGES.map(({ examples, ...bridge }) => bridge) });
+    if (pathname === '/api/v1/device-types') return json(response, 200, { types: [{ name: 'room-climate' }, { name: 'tasmota' }] });
+    if (pathname === '/api/v1/discovered') return json(response, 200, { devices: strangers, next: '' });
+    if (pathname === '/api/v1/ignored-devices') return json(response, 200, { devices: ignored, next: '' });
+    const match = /^\/api\/v1\/(bridges|discovered|ignored-devices)\/([^/]+)(\/admit)?$/.exec(pathname);
+    if (!match) return problem(response, 404, 'Not found', 'There is nothing here.', 'no_such_path');
+    const id = decodeURIComponent(match[2]);
+    if (match[1] === 'bridges') return json(response, 200, BRIDGES.find((bridge) => bridge.name === id));
+    const at = strangers.findIndex((stranger) => stranger.id === id);
+    const [stranger] = at < 0 ? [] : strangers.splice(at, 1);
+    if (match[1] === 'ignored-devices' && request.method === 'PUT') ignored.push({ id, by: 'admin', at: new Date().toISOString() });
+    else if (match[1] === 'ignored-devices') ignored.splice(ignored.findIndex((device) => device.id === id), 1);
+    else if (stranger === undefined) return problem(response, 404, 'Not found', 'No bridge has seen a device with this id.', 'not_seen');
+    else devices.set(id, { id, index: devices.size, enabled: true, online: false, silent: true, never: true, type: body.type ?? stranger.type, admitted: { bridge: stranger.bridge, by: 'admin', at: new Date().toISOString() } });
+    return json(response, 200, { id });
   }
 
   function whyOf(device) {

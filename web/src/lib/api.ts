@@ -1,7 +1,7 @@
 // The REST API as the dashboard uses it: one function an operation, one error class.
 import { noteServerTime } from './clock.svelte';
 import type {
-  Command, CommandPage, CommandRequest, CreatedDevice, Device, DeviceMethods, DevicePage, DeviceState, Fault, LatestAnswer, Me, ReadingPage, Why,
+  Bridge, Command, CommandPage, CommandRequest, CreatedDevice, Device, DeviceMethods, DevicePage, DeviceState, Discovered, Fault, IgnoredDevice, LatestAnswer, Me, ReadingPage, Why,
 } from './model';
 
 /** An answer that was not a success. status 0: no answer at all. */
@@ -91,6 +91,18 @@ export function query(params: Record<string, string | number | undefined>): stri
   return text === '' ? '' : `?${text}`;
 }
 
+/** A list of devices, whole. */
+async function allPages<T>(path: string, signal?: AbortSignal): Promise<T[]> {
+  const all: T[] = [];
+  let cursor = '';
+  do {
+    const page: { devices: T[] | null; next?: string } = await request(`${path}${query({ limit: 1000, cursor })}`, { signal });
+    all.push(...(page.devices ?? []));
+    cursor = page.next ?? '';
+  } while (cursor !== '');
+  return all;
+}
+
 export const api = {
   login: (token: string) => request<void>('/api/v1/login', { method: 'POST', body: { token }, expect401: true }),
   logout: () => request<void>('/api/v1/logout', { method: 'POST', expect401: true }),
@@ -121,6 +133,17 @@ export const api = {
   state: (id: string, signal?: AbortSignal) => request<DeviceState>(`${devicePath(id)}/state`, { signal }),
   desire: (id: string, desired: Record<string, unknown>) =>
     request<DeviceState>(`${devicePath(id)}/state`, { method: 'PATCH', body: { desired } }),
+
+  bridges: async (signal?: AbortSignal) => (await request<{ bridges: Bridge[] }>('/api/v1/bridges', { signal })).bridges,
+  bridge: (name: string, signal?: AbortSignal) => request<Bridge>(`/api/v1/bridges/${encodeURIComponent(name)}`, { signal }),
+  discovered: (signal?: AbortSignal) => allPages<Discovered>('/api/v1/discovered', signal),
+  admit: (id: string, admission: { type?: string; tags?: string[] }) =>
+    request<Device>(`/api/v1/discovered/${encodeURIComponent(id)}/admit`, { method: 'POST', body: admission }),
+  ignored: (signal?: AbortSignal) => allPages<IgnoredDevice>('/api/v1/ignored-devices', signal),
+  ignore: (id: string) => request<IgnoredDevice>(`/api/v1/ignored-devices/${encodeURIComponent(id)}`, { method: 'PUT' }),
+  notice: (id: string) => request<void>(`/api/v1/ignored-devices/${encodeURIComponent(id)}`, { method: 'DELETE' }),
+  deviceTypes: async (signal?: AbortSignal) =>
+    ((await request<{ types: { name: string }[] | null }>('/api/v1/device-types', { signal })).types ?? []).map((type) => type.name),
 
   methods: (id: string, signal?: AbortSignal) => request<DeviceMethods>(`${devicePath(id)}/methods`, { signal }),
   commands: (id: string, limit: number, signal?: AbortSignal) =>

@@ -12,7 +12,7 @@ export class Feed {
   missed = $state(0);
   #stream: LiveStream | undefined;
 
-  start(path: string, handlers: Pick<LiveHandlers, 'opened' | 'telemetry' | 'presence' | 'command' | 'state'>): void {
+  start(path: string, handlers: Pick<LiveHandlers, 'opened' | 'telemetry' | 'presence' | 'command' | 'state' | 'discovered'>): void {
     this.stop();
     this.missed = 0;
     this.heardAt = undefined;
@@ -28,6 +28,7 @@ export class Feed {
       presence: heard(handlers.presence),
       command: heard(handlers.command),
       state: heard(handlers.state),
+      discovered: heard(handlers.discovered),
       missed: (count) => {
         this.missed += count;
         handlers.opened(); // what was left out must be read again

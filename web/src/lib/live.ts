@@ -1,6 +1,6 @@
 // The live stream: connects, says what it hears, notices silence, and connects again by itself.
 import { SseParser } from './sse';
-import type { Command, DeviceState, PresenceEvent, TelemetryEvent } from './model';
+import type { Command, DeviceState, Discovered, PresenceEvent, TelemetryEvent } from './model';
 
 /** connecting: never been live yet · stale: open, but silent for longer than the hub's comments allow. */
 export type LiveStatus = 'connecting' | 'live' | 'stale' | 'reconnecting' | 'stopped';
@@ -12,6 +12,7 @@ export interface LiveHandlers {
   presence?: (event: PresenceEvent) => void;
   command?: (command: Command) => void;
   state?: (state: DeviceState) => void;
+  discovered?: (device: Discovered) => void;
   /** The hub left out that many events for this reader, which was too slow. */
   missed?: (count: number) => void;
   status: (status: LiveStatus) => void;
@@ -136,6 +137,7 @@ export class LiveStream {
     else if (type === 'presence') this.handlers.presence?.(value as PresenceEvent);
     else if (type === 'command') this.handlers.command?.(value as Command);
     else if (type === 'state') this.handlers.state?.(value as DeviceState);
+    else if (type === 'discovered') this.handlers.discovered?.(value as Discovered);
     else if (type === 'missed') this.handlers.missed?.(Number((value as { count?: unknown }).count) || 0);
   }
 

@@ -16,6 +16,8 @@ export interface Device {
   created?: string;
   /** By which enrolment key it came; absent where an operator made it. */
   enrolled?: { key: string; at: string; confirmed: boolean };
+  /** How it came that a bridge had seen; rule or by says who let it in. */
+  admitted?: { bridge: string; rule?: string; by?: string; at: string };
   online: boolean;
   transport?: string;
   remote?: string;
@@ -156,6 +158,69 @@ export interface Why {
   device: string;
   diagnosis: string[];
   events: DeviceEvent[]; // the newest first
+}
+
+/** A device that a bridge has seen and that is not registered. */
+export interface Discovered {
+  id: string;
+  bridge: string;
+  topic: string;
+  payload?: string; // of the last message, cut, where it is text
+  payload_base64?: string; // the same, where it is not
+  size: number; // bytes, before it was cut
+  retained?: boolean;
+  announced?: boolean;
+  type?: string;
+  name?: string;
+  model?: string;
+  firmware?: string;
+  first: string;
+  last: string;
+  count: number;
+  held?: string; // why the rule that is for it has not admitted it
+}
+
+export interface IgnoredDevice {
+  id: string;
+  by?: string;
+  at: string;
+}
+
+/** A message that a bridge has not taken. */
+export interface RefusedMessage {
+  time: string;
+  topic: string;
+  payload?: string;
+  payload_base64?: string;
+  size: number;
+  device?: string;
+  reason: string;
+  message: string;
+}
+
+/** An MQTT broker that brings devices. */
+export interface Bridge {
+  name: string;
+  kind: 'embedded' | 'external';
+  address?: string;
+  connected: boolean;
+  since?: string;
+  failure?: string;
+  last_failure?: string;
+  full?: boolean;
+  received: number;
+  stored: number;
+  unmapped: number;
+  refused: Record<string, number>;
+  redelivered: number;
+  commands: number;
+  reconnects: number;
+  devices: number;
+  in_flight: number;
+  per_second: number;
+  lag_ms: number;
+  ack_ms: { p50: number; p99: number; max: number };
+  examples?: RefusedMessage[];
 }
 
 // What the live stream carries.

@@ -1,11 +1,13 @@
-// The page's addresses: / (devices) and /devices/ID. Login is no address of its own: it stands in front of whichever
+// The page's addresses: / (devices), /devices/ID, /bridges and /discovered. Login is no address of its own: it stands in front of whichever
 // page was asked for, and gives way to it.
 
-export type Route = { name: 'devices' } | { name: 'device'; id: string } | { name: 'unknown' };
+export type Route = { name: 'devices' } | { name: 'device'; id: string } | { name: 'bridges' } | { name: 'discovered' } | { name: 'unknown' };
 
 export function parsePath(path: string): Route {
   const clean = path.replace(/\/+$/, '');
   if (clean === '' || clean === '/devices' || clean === '/login') return { name: 'devices' };
+  if (clean === '/bridges') return { name: 'bridges' };
+  if (clean === '/discovered') return { name: 'discovered' };
   const match = /^\/devices\/([^/]+)$/.exec(clean);
   if (match) {
     try {
