@@ -180,7 +180,8 @@ func (e *External) connect() error {
 	watched := context.AfterFunc(e.stopping, l.stopConnecting)
 	defer watched()
 	client := paho.NewClient(e.options(l))
-	if err := l.wait(client.Connect()); err != nil {
+	// dial and inlet hold CONNECT to its time, and say what was missing.
+	if err := l.waitFor(client.Connect(), 2*e.cfg.Timing.Connect); err != nil {
 		if l.refused.Load() {
 			err = &ending{endRefused, fmt.Errorf("the broker refuses the hub: %w", err)}
 		}

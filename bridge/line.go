@@ -91,8 +91,10 @@ func (l *line) resumes(session bool) {
 }
 
 // wait waits for paho's token or the end of the connection.
-func (l *line) wait(t paho.Token) error {
-	patience := time.NewTimer(l.external.cfg.Timing.Connect)
+func (l *line) wait(t paho.Token) error { return l.waitFor(t, l.external.cfg.Timing.Connect) }
+
+func (l *line) waitFor(t paho.Token, limit time.Duration) error {
+	patience := time.NewTimer(limit)
 	defer patience.Stop()
 	select {
 	case <-t.Done():
@@ -103,7 +105,7 @@ func (l *line) wait(t paho.Token) error {
 	case <-l.alive.Done():
 		return context.Cause(l.alive)
 	case <-patience.C:
-		return &ending{endSilent, fmt.Errorf("no answer from the broker within %s", l.external.cfg.Timing.Connect)}
+		return &ending{endSilent, fmt.Errorf("no answer from the broker within %s", limit)}
 	}
 }
 

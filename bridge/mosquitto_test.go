@@ -204,7 +204,7 @@ func freePort(t *testing.T) int {
 
 func (m *mosquitto) start() {
 	m.t.Helper()
-	m.cmd = exec.Command(m.path, "-v", "-c", m.conf)
+	m.cmd = exec.Command(m.path, "-c", m.conf)
 	stderr, err := m.cmd.StderrPipe()
 	if err != nil {
 		m.t.Fatal(err)

@@ -23,5 +23,5 @@
 //
 // Files: main.go (flags, the list of faults), scene.go (one fault's folder, hub and verdict), outcome.go (its line),
 // hub.go, sim.go and child.go (the processes), proxy.go (what stands before InfluxDB), mount_linux.go; the faults:
-// kill.go, away.go, misbehave.go, full.go, flip.go, power.go, devices.go, herd.go (with network.go, which can be cut), commands.go, backlog.go, mixed.go.
+// kill.go, away.go, misbehave.go, full.go, flip.go, power.go, devices.go, herd.go (with network.go, which can be cut), commands.go, bridge.go (with mosquitto.go), backlog.go, mixed.go.
 package main

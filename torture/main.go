@@ -54,6 +54,7 @@ func faults() []fault {
 		fault{"field-names", fieldNames},
 		fault{"herd", herd},
 		fault{"commands", commandsFault},
+		fault{"mqtt-bridge", mqttBridge},
 		fault{"backlog", backlog},
 		fault{"mixed", mixed},
 	)
@@ -101,7 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	race := flags.Bool("race", false, "build the programs with the race detector, and fail when it finds something")
 	flags.StringVar(&l.bin, "bin", "bin", "`folder` of hub and device-sim")
 	flags.BoolVar(&l.quick, "quick", false, "the short form: some minutes")
-	flags.IntVar(&l.rounds, "rounds", 0, "how often the hub is killed (default 200, quick 10)")
+	flags.IntVar(&l.rounds, "rounds", 0, "how often the hub is killed (default 200, quick 10; mqtt-bridge: 50 and 3)")
 	flags.DurationVar(&l.mixed, "mixed", 0, "how long the mixed fault takes (default 1h, quick 20s)")
 	if err := flags.Parse(args); err != nil {
 		return err

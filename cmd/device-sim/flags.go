@@ -61,6 +61,7 @@ type options struct {
 	Device         string        `placeholder:"ID" help:"One device of this id that is registered already; needs --token-file and no admin."`
 	TokenFile      string        `placeholder:"FILE" help:"Token of --device. One that the hub gives it on its connection takes the place of the one in the file."`
 	MQTTURL        string        `name:"mqtt-url" placeholder:"URL" help:"Address for MQTT; ssl://HOST:8883 with --url's host if left out."`
+	Bridged        bool          `help:"--mqtt-url is an external broker that the hub fetches readings from (bridge.brokers): its acknowledgements are not the hub's, and --verify waits until what it has acknowledged has come."`
 }
 
 // usageError is a command line that cannot be run; all its faults are told at once.
@@ -135,6 +136,9 @@ func (o *options) checkProtocol() []string {
 	hub, err := url.Parse(o.URL)
 	if err != nil || hub.Host == "" || hub.Scheme != "https" && hub.Scheme != "http" {
 		return append(faults, fmt.Sprintf("--url %q: want https://HOST:PORT", o.URL))
+	}
+	if o.Bridged && (o.Protocol != protocolMQTT || o.MQTTURL == "") {
+		faults = append(faults, "--bridged: needs --protocol mqtt and the broker's --mqtt-url")
 	}
 	if o.MQTTURL == "" {
 		o.MQTTURL = "ssl://" + net.JoinHostPort(hub.Hostname(), "8883")

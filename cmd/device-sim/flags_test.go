@@ -29,6 +29,7 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		{append(admin, "--batch", "401"), "--batch 401"},
 		{append(admin, "--url", "localhost:8443"), `--url "localhost:8443": want https://HOST:PORT`},
 		{append(admin, "--mqtt-url", "wss://h/mqtt"), "--mqtt-url"},
+		{append(admin, "--bridged", "--protocol", "mqtt"), "--bridged"},
 		{[]string{"--device", "a b", "--token-file", "x"}, "--device: device id"},
 		{[]string{"--device", "a"}, "--device needs its token"},
 		{[]string{"--device", "a", "--token-file", "x", "--verify"}, "--verify is not possible with a device's token alone"},
@@ -62,7 +63,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, flag := range []string{
 		"--url", "--ca", "--admin-token-file", "--devices", "--rate", "--duration", "--replay", "--speed", "--protocol",
-		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--verify-after", "--json", "--seed", "--device", "--token-file", "--enrol-key", "--mqtt-url", "--batch",
+		"--encoding", "--faults", "--connect-rate", "--window", "--clockless", "--verify", "--verify-after", "--json", "--seed", "--device", "--token-file", "--enrol-key", "--mqtt-url", "--bridged", "--batch",
 	} {
 		if !strings.Contains(stdout.String(), flag) {
 			t.Errorf("help does not tell of %s", flag)

@@ -17,6 +17,7 @@ const (
 	verifying       = 4                     // devices read back at a time
 	verifyPage      = 5000                  // points asked for at once
 	settlePatience  = 5 * time.Minute       // while the hub's queue does not shrink
+	passPatience    = 20 * time.Second      // while nothing more comes out of a broker before the hub
 	settlePause     = 50 * time.Millisecond // grows up to settlePauseMost
 	settlePauseMost = 2 * time.Second
 	hubPatience     = 60 * time.Second // while the hub does not answer
@@ -84,9 +85,32 @@ func (f *fleet) settle(ctx context.Context) (audit, error) {
 	}
 }
 
+// pass waits until the hub has all that a broker before it has acknowledged.
+func (f *fleet) pass(ctx context.Context, before audit, acked uint64) error {
+	most, since := uint64(0), time.Now()
+	for {
+		now, err := f.audit(ctx)
+		if err != nil {
+			return err
+		}
+		arrived := sinceThen(now.stored, before.stored) + sinceThen(now.quarantined, before.quarantined) + sinceThen(now.refused, before.refused) + now.queued
+		if arrived > most {
+			most, since = arrived, time.Now()
+		}
+		if arrived >= acked || time.Since(since) > passPatience || !sleep(ctx, settlePause) {
+			return nil // the judge says what is missing
+		}
+	}
+}
+
 // verify reads everything back and fills the verdict into the result. Began is before the first connection, start the
 // time of the first reading.
 func (f *fleet) verify(ctx context.Context, result *summary, before audit, began, start time.Time) error {
+	if f.options.Bridged {
+		if err := f.pass(ctx, before, result.Acked); err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+	}
 	after, err := f.settle(ctx)
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
