@@ -167,7 +167,9 @@ func TestExternalAcknowledgesWhatIsRedeliveredForEver(t *testing.T) {
 			return false
 		})
 	})
-	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) { cfg.QoS, cfg.Window.Messages, cfg.Timing.Connect = 2, 8, 10*time.Second })
+	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) {
+		cfg.QoS, cfg.Window.Messages, cfg.Timing.Connect = 2, 8, 10*time.Second
+	})
 	for n := range messages * times {
 		if id, want := next(t, "acknowledgement", acked), uint16(n%messages+1); id != want {
 			t.Fatalf("acknowledgement %d is of %d, want %d", n, id, want)
