@@ -20,8 +20,10 @@ func TestEchoesAreKnownForAMinute(t *testing.T) {
 			}
 		}
 		time.Sleep(echoTime - time.Second)
-		if !e.heard("a/b", []byte("1")) || !e.heard("a/b", []byte("1")) {
-			t.Error("not known, or only once: a loop brings it again and again")
+		for range 2 { // a loop brings it again and again
+			if !e.heard("a/b", []byte("1")) {
+				t.Error("not known for a minute")
+			}
 		}
 		time.Sleep(time.Second)
 		if e.heard("a/b", []byte("1")) {

@@ -52,19 +52,28 @@ func TestExternalTakesQoS2Once(t *testing.T) {
 	const first, second = `{"n":1}`, `{"n":2}`
 	connections := [][]exchange{
 		{
-			{payload: first, id: 7}, {id: 7, want: packets.Pubrec},
-			{payload: first, id: 7, dup: true}, {id: 7, want: packets.Pubrec}, // sent again on the same connection
-			{payload: first, id: 7}, {id: 7, want: packets.Pubrec}, // and without saying so: the id is not released
+			{payload: first, id: 7},
+			{id: 7, want: packets.Pubrec},
+			{payload: first, id: 7, dup: true}, // sent again on the same connection
+			{id: 7, want: packets.Pubrec},
+			{payload: first, id: 7}, // and without saying so: the id is not released
+			{id: 7, want: packets.Pubrec},
 		},
 		{
-			{payload: first, id: 7, dup: true}, {id: 7, want: packets.Pubrec}, // sent again on the next
-			{id: 7, release: true}, {id: 7, want: packets.Pubcomp},
-			{id: 7, release: true}, {id: 7, want: packets.Pubcomp}, // a PUBREL that comes again is answered again
-			{payload: first, id: 7}, {id: 7, want: packets.Pubrec}, // the id is free: a new message that says the same
-			{payload: second, id: 7, dup: true}, {id: 7, want: packets.Pubrec}, // a broker that uses an id again too soon loses nothing
+			{payload: first, id: 7, dup: true}, // sent again on the next
+			{id: 7, want: packets.Pubrec},
+			{id: 7, release: true},
+			{id: 7, want: packets.Pubcomp},
+			{id: 7, release: true}, // a PUBREL that comes again is answered again
+			{id: 7, want: packets.Pubcomp},
+			{payload: first, id: 7}, // the id is free: a new message that says the same
+			{id: 7, want: packets.Pubrec},
+			{payload: second, id: 7, dup: true}, // a broker that uses an id again too soon loses nothing
+			{id: 7, want: packets.Pubrec},
 		},
 		{
-			{payload: second, id: 7, dup: true}, {id: 7, want: packets.Pubrec}, // a new session: what it sends is new
+			{payload: second, id: 7, dup: true}, // a new session: what it sends is new
+			{id: 7, want: packets.Pubrec},
 		},
 	}
 	b := newBadBroker(t, func(r *raw, n int) {
