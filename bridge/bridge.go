@@ -129,3 +129,6 @@ const (
 	TransportMQTTWSS = "mqtt+wss"
 	transportBridge  = "bridge:" // and the bridge's name
 )
+
+// TransportOf returns the transport of devices behind the external broker with this name.
+func TransportOf(name string) string { return transportBridge + name }

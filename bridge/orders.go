@@ -30,6 +30,9 @@ type order struct {
 // mostOrders bounds those of one device; the ledger has bounds of its own, far below.
 const mostOrders = 64
 
+// AnyMethod stands among the methods of a device that takes any.
+const AnyMethod = maps.AnyMethod
+
 // desiredMethod is the command that a map makes of the desired state, with what differs from the reported one as params.
 const desiredMethod = "desired"
 
@@ -168,7 +171,7 @@ func (d *bridgedDevice) learn(by *mapping) {
 	if by.model != "" {
 		session.Describe("", by.model)
 	}
-	session.Announce(e.maps.Methods(by.group, by.kind))
+	session.Announce(slices.DeleteFunc(e.maps.Methods(by.group, by.kind), func(m string) bool { return m == AnyMethod }))
 }
 
 // orderDesired publishes a desired state by the device's maps, where they have a command for that. It needs owner.mu.

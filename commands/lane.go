@@ -208,10 +208,13 @@ func (s *Service) sent(l *lane, e *entry, err error) {
 // notSent takes that the Router surely did not send. An error about the command itself ends it; any other is about the
 // connection, and the command waits for a better one. Called with mu.
 func (s *Service) notSent(l *lane, e *entry, err error, now time.Time) {
-	cause := "not sent: " + tell(err.Error())
+	cause, end := "not sent: "+tell(err.Error()), Failed
 	refused, unfit := errors.AsType[*wire.Error](err)
 	if unfit {
 		cause = "not sent: " + tell(refused.Message)
+		if refused.Code == wire.CodeMethodNotFound || refused.Code == wire.CodeInvalidParams {
+			end = Rejected // as if the device had said so: what is known of it says it for the device
+		}
 	}
 	switch first := e.next.Attempt == 1; {
 	case first && e.abandoned != "":
@@ -221,7 +224,7 @@ func (s *Service) notSent(l *lane, e *entry, err error, now time.Time) {
 		s.abandon(e, e.abandoned, e.abandoner)
 	case first && unfit:
 		e.next.Attempt = 0
-		s.change(e, Change{State: Failed, Time: stamp(now), Cause: cause}, nil)
+		s.change(e, Change{State: end, Time: stamp(now), Cause: cause}, nil)
 	case first:
 		if l.session == e.next.Session { // the connection is there, and does not take it
 			l.pause = now.Add(min(firstPause<<min(l.failures, 10), longestPause))

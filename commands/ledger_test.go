@@ -89,6 +89,16 @@ func TestWhatCannotBeSentIsFailed(t *testing.T) {
 	wantEnd(t, s, c.ID, commands.Failed, "not sent: the command is a frame of 90 bytes; the device takes at most 80")
 }
 
+// TestWhatNoMapKnowsIsRejected has the connection say for its device that there is no such method.
+func TestWhatNoMapKnowsIsRejected(t *testing.T) {
+	r := newRouter()
+	r.connect("d1", 1)
+	r.refuse(&wire.Error{Code: wire.CodeMethodNotFound, Message: "no map says how explode goes to this device"})
+	s := open(t, bucket(t), r)
+	c := send(t, s, commands.Request{})
+	wantEnd(t, s, c.ID, commands.Rejected, "not sent: no map says how explode goes to this device")
+}
+
 func TestInvalidRequests(t *testing.T) {
 	r := newRouter()
 	r.connect("d1", 1)

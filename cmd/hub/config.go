@@ -230,6 +230,7 @@ type BrokerConfig struct {
 	Share        string `yaml:"share"`        // group of hubs that split the readings; empty: none
 	StatusTopic  string `yaml:"status_topic"` // online and offline, retained; empty: none
 	CleanSession bool   `yaml:"clean_session"`
+	MapsConfig   `yaml:",inline"`
 	Admit        string `yaml:"admit"`     // devices that are not registered: ask or always
 	AdmitMax     int    `yaml:"admit_max"` // always: no more of them
 

@@ -26,6 +26,8 @@ func (b BrokerConfig) external() bridge.ExternalConfig {
 	e.Share, e.StatusTopic = b.Share, b.StatusTopic
 	e.Window = bridge.ExternalWindow{Messages: b.MaxInflight, Bytes: int(b.MaxInflightBytes), MaxPayload: int(b.MaxPayload)}
 	e.Timing = bridge.ExternalTiming{Idle: b.Idle, Connect: b.ConnectTimeout, Keepalive: b.Keepalive, RetryMin: b.RetryMin, RetryMax: b.RetryMax}
+	e.Maps, _, _ = b.groups() // what is wrong with them validate has told
+	e.Foreign = b.foreign()
 	return e
 }
 

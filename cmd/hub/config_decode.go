@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -75,6 +77,8 @@ func (d *configDecoder) value(node *yaml.Node, target reflect.Value, path string
 		d.value(node, target.Elem(), path)
 	case target.Type() == reflect.TypeFor[Schema]():
 		d.schema(node, target, path)
+	case target.Kind() == reflect.Interface:
+		d.anything(node, target, path)
 	case target.Type() == reflect.TypeFor[time.Time]() || target.Kind() != reflect.Struct && target.Kind() != reflect.Slice && target.Kind() != reflect.Map:
 		d.scalar(node, target, path)
 	case target.Kind() == reflect.Struct:
@@ -87,6 +91,10 @@ func (d *configDecoder) value(node *yaml.Node, target reflect.Value, path string
 }
 
 func (d *configDecoder) section(node *yaml.Node, target reflect.Value, path string) {
+	if of, ok := reflect.TypeAssert[interface{ shorthand(text string) }](target.Addr()); ok && node.Kind == yaml.ScalarNode {
+		of.shorthand(node.Value)
+		return
+	}
 	if node.Kind != yaml.MappingNode {
 		d.faults.addAt(node.Line, path, "must be a section with keys of its own%s", describe(node))
 		return
@@ -223,9 +231,33 @@ func (d *configDecoder) suggest(unknown string) string {
 func fieldsByKey(section reflect.Value) map[string]reflect.Value {
 	fields := map[string]reflect.Value{}
 	for i := range section.NumField() {
-		fields[section.Type().Field(i).Tag.Get("yaml")] = section.Field(i)
+		key := section.Type().Field(i).Tag.Get("yaml")
+		if key == inline {
+			maps.Copy(fields, fieldsByKey(section.Field(i)))
+			continue
+		}
+		fields[key] = section.Field(i)
 	}
 	return fields
+}
+
+// inline is the tag of a struct whose keys are those of the section that it stands in.
+const inline = ",inline"
+
+// anything reads a value of no certain type as JSON has it.
+func (d *configDecoder) anything(node *yaml.Node, target reflect.Value, path string) {
+	text, err := d.jsonOf(node, path, 0)
+	var value any
+	if err == nil {
+		err = json.Unmarshal(text, &value)
+	}
+	if err != nil {
+		d.faults.addAt(node.Line, path, "%v", err)
+		return
+	}
+	if value != nil {
+		target.Set(reflect.ValueOf(value))
+	}
 }
 
 // anyName stands in a path for a name of the operator's choice.
@@ -235,9 +267,16 @@ const anyName = "NAME"
 func configKeys(section reflect.Type, path string) []string {
 	var keys []string
 	for field := range section.Fields() {
+		if field.Tag.Get("yaml") == inline {
+			keys = append(keys, configKeys(field.Type, path)...)
+			continue
+		}
 		full := joinKey(path, field.Tag.Get("yaml"))
 		keys = append(keys, full)
 		inner := field.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
 		switch inner.Kind() {
 		case reflect.Slice:
 			inner = inner.Elem()

@@ -24,7 +24,7 @@ type flags struct {
 	Listen      string `placeholder:"HOST:PORT" help:"TLS port for devices, API and dashboard (default :8443)."`
 	MQTTListen  string `name:"mqtt-listen" placeholder:"HOST:PORT|off" help:"MQTT over TLS (default :8883)."`
 	NewAdmin    bool   `name:"new-admin-token" help:"Write a new token of the operator admin to DIR/admin.token, and make admin an administrator again if it is none; for when no administrator's token is left."`
-	CheckConfig bool   `help:"Check the configuration, say OK or every fault, and end."`
+	CheckConfig bool   `help:"Check the configuration and the examples of its maps, say OK or every fault, and end; as a command: hub check-config FILE."`
 	Version     bool   `help:"Print the version and end."`
 }
 
@@ -41,7 +41,7 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 	if err != nil {
 		return flags{}, fmt.Errorf("command line: %w", err)
 	}
-	_, err = parser.Parse(args)
+	_, err = parser.Parse(asFlags(args))
 	if helped {
 		return flags{}, errHelp
 	}
@@ -49,6 +49,14 @@ func parseFlags(args []string, stderr io.Writer) (flags, error) {
 		return flags{}, fmt.Errorf("%w (hub --help lists the flags)", err)
 	}
 	return f, nil
+}
+
+// asFlags lets the check of a configuration be written as a command: hub check-config FILE.
+func asFlags(args []string) []string {
+	if len(args) < 2 || args[0] != "check-config" {
+		return args
+	}
+	return append([]string{"--check-config", "--config", args[1]}, args[2:]...)
 }
 
 // load reads the configuration file, puts secrets and flags over it and checks the whole.

@@ -289,6 +289,7 @@ func (b BrokerConfig) validate(faults *faultList, at string) {
 	b.validateAccess(faults, at)
 	b.validateTopics(faults, at)
 	b.validateBounds(faults, at)
+	b.MapsConfig.validate(faults, at)
 }
 
 // validBrokerName accepts what can be part of the name of an environment variable and of a label in a metric.

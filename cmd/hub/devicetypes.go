@@ -166,6 +166,7 @@ type commandCheck struct {
 	catalogue *catalogue.Catalogue
 	registry  *devices.Registry
 	sessions  *devices.Sessions
+	mapped    *mappedDevices
 }
 
 // Check implements commands.Catalogue.
@@ -176,8 +177,9 @@ func (c commandCheck) Check(r commands.Request) (commands.Terms, error) {
 	if need != auth.RoleOperator && !auth.Role(r.Role).Allows(need) {
 		return commands.Terms{}, &commands.ForbiddenError{Method: r.Method, Needs: string(need)}
 	}
+	presence := c.sessions.Presence(r.Device)
 	terms, err := c.catalogue.Check(catalogue.Call{
-		Type: d.Type, Announced: c.sessions.Presence(r.Device).Methods, Method: r.Method, Params: r.Params,
+		Type: d.Type, Announced: presence.Methods, Method: r.Method, Params: r.Params,
 	})
 	if refusal, ok := errors.AsType[*catalogue.Refusal](err); ok {
 		return commands.Terms{}, refused(refusal)
@@ -185,7 +187,12 @@ func (c commandCheck) Check(r commands.Request) (commands.Terms, error) {
 	if err != nil {
 		return commands.Terms{}, err
 	}
+	within, err := c.mapped.check(r.Device, presence.Transport, r.Method)
+	if err != nil {
+		return commands.Terms{}, err
+	}
 	m := terms.Method
+	m.Timeout = cmp.Or(m.Timeout, within)
 	return commands.Terms{Params: terms.Params, Masked: terms.Masked, Timeout: m.Timeout, Delivery: commands.Delivery(m.Delivery)}, nil
 }
 

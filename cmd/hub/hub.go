@@ -75,6 +75,7 @@ type hub struct {
 	space     *space
 	broker    *bridge.Broker
 	externals []*bridge.External
+	mapped    mappedDevices
 	api       *api.Server
 }
 
@@ -209,7 +210,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	}
 	cfg := h.cfg.Commands.ledger()
 	cfg.Batch = h.bus.Batch(backbone.Commands)
-	cfg.Catalogue = commandCheck{h.catalogue, h.registry, h.sessions}
+	cfg.Catalogue = commandCheck{h.catalogue, h.registry, h.sessions, &h.mapped}
 	cfg.Recorded = func(c commands.Command) { h.acts.Note(actOfCommand(c)) }
 	h.commands, err = commands.Open(ctx, ledger, h.sessions, cfg, h.log)
 	if err != nil {
@@ -292,6 +293,7 @@ func (h *hub) openBridge(ctx context.Context) error {
 			return fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 		h.externals = append(h.externals, external)
+		h.mapped.add(bridge.TransportOf(b.Name), external)
 		h.stop.add("bridge "+b.Name, external.Close)
 	}
 	return nil
