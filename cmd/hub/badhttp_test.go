@@ -49,6 +49,7 @@ func (h *hubProcess) raw(request string) (answers []*http.Response, rest error) 
 // hidden in one (a request for /smuggled by the administrator) is never served as another's, and whoever sends such things
 // harms nobody else.
 func TestRequestsOfTwoMeanings(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	device := h.newDevice("d")
 	ws := h.dial("d", device)
@@ -118,6 +119,7 @@ func TestRequestsOfTwoMeanings(t *testing.T) {
 // 6.1): what a proxy that counts the length took for its body is no request. The target's authority, and the name of the host,
 // change nothing: the hub serves one site, and nothing without credentials.
 func TestWhatIsHiddenInARequestIsNotServed(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	admin := h.token()
 	hidden := "DELETE /api/v1/devices/d HTTP/1.1\r\nHost: %H\r\nAuthorization: Bearer " + admin + "\r\n\r\n"
@@ -164,6 +166,7 @@ func TestWhatIsHiddenInARequestIsNotServed(t *testing.T) {
 // A page of another site has the browser's cookie at best: no WebSocket takes it, and no change by it is made without
 // the hub's own origin.
 func TestAForeignPageCanDoNothingByCookie(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	h.newDevice("d")
 	login, _ := h.raw(fmt.Sprintf("POST /api/v1/login HTTP/1.1\r\nHost: %%H\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len(`{"token":""}`)+len(h.token())) + `{"token":"` + h.token() + `"}`)

@@ -14,6 +14,7 @@ import (
 
 // Each bad frame costs that frame: it gets its documented error, and the next good frame of the same socket is stored.
 func TestABadFrameCostsThatFrameOnly(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	ws := h.dial("d", h.newDevice("d"))
 	send(t, ws, `{"id":0,"method":"hello","params":{"boot":"b"}}`)
@@ -75,6 +76,7 @@ func (h *hubProcess) stored(device string) []storedReading {
 // What the store cannot hold is quarantined with its reason; what looks dangerous there is held to the letter. Neither
 // touches a neighbour in the same frame.
 func TestNoValueCorruptsItsNeighbour(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir(), mustConfig(t, "devices:\n  max_frame: 4MiB\n")...)
 	ws := h.dial("d", h.newDevice("d"))
 	nasty := map[string]any{
@@ -138,6 +140,7 @@ func mustConfig(t *testing.T, text string) []string {
 }
 
 func TestWrongCredentialsAreRefusedBeforeTheUpgrade(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("cellar:1")
 	h.newDevice("other")

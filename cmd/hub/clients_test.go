@@ -47,6 +47,7 @@ func mosquitto(t *testing.T) string {
 }
 
 func TestDevicesBehindARealMosquittoAreReadAndCommanded(t *testing.T) {
+	t.Parallel()
 	broker := mosquitto(t)
 	h := startHub(t, t.TempDir(), mustConfig(t, "bridge:\n  brokers:\n    - name: site\n      url: tcp://"+broker+"\n")...)
 	args := slices.DeleteFunc(h.simArgs("--protocol", "mqtt", "--devices", "5", "--rate", "20", "--verify", "--duration", "5s"), func(a string) bool {

@@ -132,6 +132,7 @@ func (h *hubProcess) comeBack(ctx context.Context, id, token string) error {
 // A device that comes back says hello and nothing else, and has all that it missed: the answer names the number to go on
 // from, what is desired and how many commands wait; the first command follows unasked.
 func TestADeviceResumesInOneRoundTrip(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("d")
 	ws := h.dial("d", token)

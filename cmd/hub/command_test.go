@@ -45,6 +45,7 @@ func (h *hubProcess) online(n int) (ids []string) {
 }
 
 func TestACommandReachesItsDeviceAndItsAnswerTheOperator(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"wss", "mqtt"} {
 		t.Run(protocol, func(t *testing.T) {
 			h := startHub(t, t.TempDir())
@@ -80,6 +81,7 @@ func TestACommandReachesItsDeviceAndItsAnswerTheOperator(t *testing.T) {
 
 // TestACommandWaitsForItsDevice sends to a device that is away, kills the hub, and lets the device connect.
 func TestACommandWaitsForItsDevice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	h := startHub(t, dir)
 	token := h.newDevice("d")
@@ -132,6 +134,7 @@ func TestACommandWaitsForItsDevice(t *testing.T) {
 
 // TestCancelAsksTheDevice cancels what is at the device already.
 func TestCancelAsksTheDevice(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	ws := h.dial("d", h.newDevice("d"))
 	send(t, ws, `{"id":1,"method":"hello"}`)
@@ -158,6 +161,7 @@ func TestCancelAsksTheDevice(t *testing.T) {
 }
 
 func TestWhenADeviceDoesNotAnswerNobodySaysDone(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	ws := h.dial("d", h.newDevice("d"))
 	send(t, ws, `{"id":1,"method":"hello"}`)
@@ -190,6 +194,7 @@ func TestWhenADeviceDoesNotAnswerNobodySaysDone(t *testing.T) {
 // TestNoMangledAnswerIsTakenForAnOutcome has a device answer with more than a frame may hold, for another command, and
 // with a frame that is cut in its middle.
 func TestNoMangledAnswerIsTakenForAnOutcome(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("d")
 	ws := h.dial("d", token)

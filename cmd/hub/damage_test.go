@@ -12,6 +12,7 @@ import (
 
 // TestAFlippedBitInTheRegistryCostsNoDeviceItsPlace kills the hub and flips a bit within a device's name.
 func TestAFlippedBitInTheRegistryCostsNoDeviceItsPlace(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("pump-1")
 	h.newDevice("pump-2")

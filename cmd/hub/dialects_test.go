@@ -12,6 +12,7 @@ import (
 // Devices that write CBOR and SenML are what those that write JSON are: each reading stored once and with its value,
 // also over a hub that was killed, and commands answered.
 func TestDevicesOfEachEncoding(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	for _, c := range []struct{ encoding, protocol string }{{"cbor", "wss"}, {"senml+json", "wss"}, {"senml+cbor", "wss"}, {"cbor", "mqtt"}, {"senml+cbor", "mqtt"}, {"json", "mqtt+wss"}} {
 		t.Run(c.encoding+" over "+c.protocol, func(t *testing.T) {
@@ -36,6 +37,7 @@ func TestDevicesOfEachEncoding(t *testing.T) {
 }
 
 func TestPythonsWebsocketsNegotiateSenML(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	python(t, "websockets", `
 import asyncio, json, ssl, sys
@@ -60,6 +62,7 @@ asyncio.run(main())
 
 // What is posted is read as its Content-Type says; an operator sees a reading of CBOR as text.
 func TestPostsOfEachContentType(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("p1")
 	post := func(contentType, body string) int {

@@ -43,6 +43,7 @@ func insert(t *testing.T, db *influxtest.Server, line string) {
 
 // TestAReplayFillsADatabaseThatWasLost loses the database after real readings, resent ones and a bad one were taken.
 func TestAReplayFillsADatabaseThatWasLost(t *testing.T) {
+	t.Parallel()
 	db := influxtest.StartT(t)
 	h := startHub(t, t.TempDir(), withInfluxDB(t, db)...)
 	wantAll(t, h.simulate(nil, replayArgs(t)...), roomReadings)
@@ -99,6 +100,7 @@ func TestAReplayFillsADatabaseThatWasLost(t *testing.T) {
 
 // TestQuarantinedReadingsAreDroppedOnce retries what cannot be mended, drops it, and kills the hub.
 func TestQuarantinedReadingsAreDroppedOnce(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("d1")
 	h.post("d1", token, `{"boot":"b","seq":1,"values":{"x":1}}`)

@@ -78,13 +78,13 @@ func esp32Device(t *testing.T) []string {
 	if err != nil {
 		t.Fatalf("build docs/clients/esp32: %v\n%s", err, out)
 	}
-	t.Setenv("HOST_PROGRAM", program)
-	return nodeClient(t, "esp32.mjs")
+	return append([]string{"env", "HOST_PROGRAM=" + program}, nodeClient(t, "esp32.mjs")...)
 }
 
 // Each complete device of docs/clients keeps its readings over a hub that is killed twice: all are acked in the end, and
 // stored once. It answers commands and probes, and takes a new token.
 func TestTheDevicesOfTheDocs(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	wss := strings.Replace(h.url, "https", "wss", 1)
 	commands := map[string][]string{}

@@ -135,6 +135,7 @@ func (h *hubProcess) enrolMQTTAt(broker, device, key string) (string, int, strin
 
 // TestEnrolMatrix tries what is wrong with a key or a device on each way to the hub, and what is right.
 func TestEnrolMatrix(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	h.newDevice("by-hand")
 	good := h.newKey(map[string]any{"name": "good", "limit": 100, "pattern": "node-*"})
@@ -203,6 +204,7 @@ func TestEnrolMatrix(t *testing.T) {
 
 // TestEnrolIsFinishedAfterAKill kills the hub before the device has confirmed: by the key it gets another token, once.
 func TestEnrolIsFinishedAfterAKill(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	key := h.newKey(map[string]any{"name": "batch", "limit": 1})
 	client := h.httpClient()
@@ -237,6 +239,7 @@ func TestEnrolIsFinishedAfterAKill(t *testing.T) {
 
 // TestEnrolWithACertificate has a device keep its key and get a certificate for it over the same exchange.
 func TestEnrolWithACertificate(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	key := h.newKey(map[string]any{"name": "batch", "limit": 5})
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

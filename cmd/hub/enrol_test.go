@@ -93,6 +93,7 @@ func (h *hubProcess) posts(client *http.Client, device, token string) int {
 
 // TestEnrolOverHTTP goes the whole way with hubctl's key, and then through the life of a key.
 func TestEnrolOverHTTP(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	client := h.httpClient()
 	secret, said, status := h.ctl("enrol", "add", "batch 7", "--count", "2", "--expires", "30d", "--type", "climate", "--tag", "hall", "--ids", "node-*")
@@ -169,6 +170,7 @@ func TestEnrolOverHTTP(t *testing.T) {
 // TestEnrolSurvivesKill has 100 devices enrol with a key of 60 while the hub is killed again and again: in the end 60
 // have been given a token that works, none more, and no device is there that was not counted.
 func TestEnrolSurvivesKill(t *testing.T) {
+	t.Parallel()
 	const many, limit = 100, 60
 	h := startHub(t, t.TempDir())
 	key := h.newKey(map[string]any{"name": "batch", "limit": limit})
@@ -230,6 +232,7 @@ func TestEnrolSurvivesKill(t *testing.T) {
 // TestEnrolAFleet has simulated devices enrol themselves on each way while the hub is killed, and the judge read back
 // what they sent since.
 func TestEnrolAFleet(t *testing.T) {
+	t.Parallel()
 	for _, way := range [][]string{{"--protocol", "wss"}, {"--protocol", "wss", "--encoding", "cbor"}, {"--protocol", "mqtt"}, {"--protocol", "mqtt+wss"}} {
 		t.Run(strings.Join(way, " "), func(t *testing.T) {
 			const many = 40

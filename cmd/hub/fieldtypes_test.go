@@ -16,6 +16,7 @@ import (
 // TestNoTypeConflictReachesADatabaseThatOthersFill runs on a real InfluxDB: a field is a string there already, another an
 // integer by the device's type, and the rest is what devices make of it.
 func TestNoTypeConflictReachesADatabaseThatOthersFill(t *testing.T) {
+	t.Parallel()
 	db := influxtest.StartT(t)
 	other, err := store.OpenInfluxDB(t.Context(), store.InfluxConfig{URL: db.URL(), Bucket: "telemetry"}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -81,6 +81,7 @@ var (
 // kill -9 keeps the page cache, so that the fsync comes before the ack is proved by the order of system calls: between
 // the read of the device's frame and the write of its ack stands a completed fsync of the journal's block.
 func TestTheEnvelopeIsFsyncedBeforeTheAck(t *testing.T) {
+	t.Parallel()
 	strace := need(t, "strace", "apt-get install strace")
 	trace := filepath.Join(t.TempDir(), "trace")
 	h := &hubProcess{t: t, data: t.TempDir()}

@@ -128,6 +128,7 @@ func (h *hubProcess) storeMessage() string {
 // TestContractOfTheHubWithInfluxDB2 goes through what its API can answer: each refusal has the meaning that it has for
 // the readings, is named where an operator looks, and costs none of them.
 func TestContractOfTheHubWithInfluxDB2(t *testing.T) {
+	t.Parallel()
 	db := &influxDB2{t: t, noBucket: true, lines: map[string]bool{}}
 	server := httptest.NewServer(db)
 	t.Cleanup(server.Close)

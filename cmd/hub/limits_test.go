@@ -23,6 +23,7 @@ types:
 // TestLimitsSlowASenderDownAndLoseNothing sends at ten times the limit by both protocols: all is acked and stored once,
 // at the limit's pace; a device without the limit does not notice; notice, why, metrics and the device itself say so.
 func TestLimitsSlowASenderDownAndLoseNothing(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "hub.yaml")
 	if err := os.WriteFile(config, []byte(limitedHub), 0o600); err != nil {
 		t.Fatal(err)
@@ -37,6 +38,8 @@ func TestLimitsSlowASenderDownAndLoseNothing(t *testing.T) {
 		result := h.simulate(func(ended <-chan struct{}) {
 			for i := range 200 {
 				send(t, free, fmt.Sprintf(`{"id":%d,"method":"telemetry","params":{"values":{"i":%d}}}`, i, i))
+			}
+			for range 200 {
 				if f := receive(t, free); f.Error != nil || f.Method != "" {
 					t.Errorf("the device without a limit got %+v", f)
 				}
@@ -89,6 +92,7 @@ func (h *hubProcess) wantSlowed(but string) {
 // TestLimitsOfATypeAreToldAndHold looks at the largest frame of a type, at the notice of a rate, and at new limits on a
 // connection that is open.
 func TestLimitsOfATypeAreToldAndHold(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "hub.yaml")
 	if err := os.WriteFile(config, []byte(limitedHub), 0o600); err != nil {
 		t.Fatal(err)

@@ -112,6 +112,7 @@ func disconnectCodeOf(t *testing.T, ws *websocket.Conn) byte {
 // TestRevokedCertificatesEndLiveConnections: each way to revoke ends what rests on the certificate within a second, on each
 // transport, and nothing else; a session ticket does not bring it back.
 func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
+	t.Parallel()
 	h := startCertified(t)
 	for _, id := range []string{"w", "m", "mw", "stays"} {
 		h.newDevice(id)
@@ -202,6 +203,7 @@ func TestRevokedCertificatesEndLiveConnections(t *testing.T) {
 // TestTLSSessionsOutliveTheHub: a device that comes back after a restart of the hub, be it by kill -9, resumes its
 // session, with its certificate or without one.
 func TestTLSSessionsOutliveTheHub(t *testing.T) {
+	t.Parallel()
 	h := startCertified(t)
 	h.newDevice("node-1")
 	cert := h.issue("node-1", nil)
@@ -273,6 +275,7 @@ func ask(t *testing.T, ws *websocket.Conn, request string) (answer answered) {
 // TestADeviceRenewsItsCertificate: within the grace after its end it serves for that and nothing else, and the device asks
 // by itself for the next one, which is the hub's own.
 func TestADeviceRenewsItsCertificate(t *testing.T) {
+	t.Parallel()
 	h := startCertified(t)
 	h.newDevice("node-1")
 	expired := h.issue("node-1", func(c *x509.Certificate) {

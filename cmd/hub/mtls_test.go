@@ -243,6 +243,7 @@ func (h *certified) connectMQTT(cert *tls.Certificate, username, password string
 
 // TestCertificatesOnEveryTransport is the matrix of certificates and ways in.
 func TestCertificatesOnEveryTransport(t *testing.T) {
+	t.Parallel()
 	h := startCertified(t)
 	for _, id := range []string{"node-1", "node-2", "off", "lost", "localhost"} {
 		h.newDevice(id)

@@ -82,6 +82,7 @@ func endsWithin(t *testing.T, lines <-chan string, limit time.Duration) (shown [
 }
 
 func TestAScopedOperatorSeesAndCommandsItsDevicesOnly(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	tokens := map[string]string{}
 	for id, tag := range map[string]string{"hall-1": "hall", "yard-1": "yard"} {
@@ -216,6 +217,7 @@ func (h *hubProcess) loginAs(token string) string {
 }
 
 func TestALostAdminTokenIsReplacedFromTheCommandLine(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	lost := h.token()
 	if err := h.terminate(); err != nil {

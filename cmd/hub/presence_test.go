@@ -78,6 +78,7 @@ func (r *presenceReceiver) last(device string) (last presenceChange, times int) 
 }
 
 func TestPresenceIsToldByWebhookAndAsReadings(t *testing.T) {
+	t.Parallel()
 	receiver, ca := newPresenceReceiver(t)
 	h, log := startLogged(t, fmt.Sprintf("devices: {presence: {measurement: presence, webhook: {url: '%s/in?key=hunter2-swordfish', secret: %s, ca_file: '%s', wait: 100ms, "+
 		"headers: ['Authorization: Bearer hook-token-12345']}}}\n", receiver.URL, presenceSecret, ca))

@@ -9,6 +9,7 @@ import (
 
 // A device that answers pings and nothing else is found, and shown until it says something.
 func TestProbeFindsADeadProgram(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "hub.yaml")
 	if err := os.WriteFile(config, []byte("devices:\n  keepalive: 2s\n  probe_after: 2s\n  probe_timeout: 1s\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -21,7 +21,8 @@ import (
 )
 
 // The tests of this file's siblings run the real programs as processes of their own: what a kill leaves behind, what
-// is said on standard error and which status a script sees cannot be seen from within.
+// is said on standard error and which status a script sees cannot be seen from within. They mostly wait, for disks and
+// for each other; so as many as the machine has processors run at once, but for those that measure.
 
 // builds holds the programs that were built, in a folder of their own that TestMain removes.
 var builds struct {

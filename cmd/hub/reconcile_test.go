@@ -14,6 +14,7 @@ import (
 // TestTheLedgerReconcilesWithTheDevicesOverKills sends commands to devices that lose their connections at random, and
 // kills the hub meanwhile; the simulator then holds the ledger against what its devices did.
 func TestTheLedgerReconcilesWithTheDevicesOverKills(t *testing.T) {
+	t.Parallel()
 	const devices, each, kills = 20, 15, 3
 	h := startHub(t, t.TempDir())
 	sent := 0

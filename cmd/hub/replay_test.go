@@ -103,6 +103,7 @@ func (h *hubProcess) audit() audit {
 }
 
 func TestRealReadingsAreStoredOnceAndReadBackExactly(t *testing.T) {
+	t.Parallel()
 	for _, store := range []string{"embedded", "influxdb"} {
 		t.Run(store, func(t *testing.T) {
 			var args []string

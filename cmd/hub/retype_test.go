@@ -16,6 +16,7 @@ import (
 // TestAWrongFirstValueIsMended on both stores: the first reading said true where a number was meant, and the store keeps
 // that type for as long as its shard.
 func TestAWrongFirstValueIsMended(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{storeEmbedded, storeInfluxDB} {
 		t.Run(kind, func(t *testing.T) {
 			var args []string
@@ -69,6 +70,7 @@ func TestAWrongFirstValueIsMended(t *testing.T) {
 // TestRaisedLimitsLetReadingsInByARetry has a reading beyond each limit that is an operator's, and retries them before and
 // after the limits were raised.
 func TestRaisedLimitsLetReadingsInByARetry(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "hub.yaml")
 	write := func(ingest string) {
 		t.Helper()

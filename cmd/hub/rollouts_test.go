@@ -35,6 +35,7 @@ func (h *hubProcess) rollout(args ...string) (r rollout, status int) {
 }
 
 func TestACommandReachesManyDevicesInWaves(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	h.background("--devices", "30", "--rate", "1", "--duration", "10m")
 	ids := h.online(30)
@@ -88,6 +89,7 @@ func TestACommandReachesManyDevicesInWaves(t *testing.T) {
 }
 
 func TestWhatATypeRefusesStopsARolloutBeforeItBegins(t *testing.T) {
+	t.Parallel()
 	config := filepath.Join(t.TempDir(), "hub.yaml")
 	if err := os.WriteFile(config, []byte("types:\n  - name: pump\n    methods:\n      set:\n        params: {type: object, required: [speed]}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -164,6 +166,7 @@ func (c *counter) serve(h *hubProcess, ws *websocket.Conn) {
 // TestARolloutGoesOnAfterEachKill kills the hub three times while a rollout is under way, and compares its words with what
 // the devices counted.
 func TestARolloutGoesOnAfterEachKill(t *testing.T) {
+	t.Parallel()
 	const devices = 60
 	h := startHub(t, t.TempDir())
 	counters := map[string]*counter{}

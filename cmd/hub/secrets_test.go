@@ -54,6 +54,7 @@ func (h *hubProcess) keepsSecrets(log string, secrets map[string]string) {
 
 // TestNoOperatorsSecretIsLogged goes the ways that a token or cookie can come, rightly and wrongly, at level debug.
 func TestNoOperatorsSecretIsLogged(t *testing.T) {
+	t.Parallel()
 	h, log := startLogged(t, "")
 	secrets := map[string]string{"the admin's token": h.token(), "a wrong token": "op_wrong-0123456789", "a token that is too long": "op_" + strings.Repeat("x1y2", 80)}
 	var made, token, dev struct{ Token string }

@@ -188,6 +188,7 @@ func TestSlowClientsEndByTheirDeadlinesAndHarmNobody(t *testing.T) {
 
 // A device that is upgraded and says nothing more, nor answers a ping, ends as any dead connection does.
 func TestAnUpgradeAndSilenceEndsWithTheKeepalive(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir(), mustConfig(t, "devices:\n  keepalive: 1s\n")...)
 	ws := h.dial("d", h.newDevice("d"))
 	ws.SetPingHandler(func(string) error { return nil })
@@ -237,6 +238,7 @@ func TestSilentSocketsMakeRoom(t *testing.T) {
 
 // Over the bound a device is told so before the upgrade, with the bound and when to come; operators are let in.
 func TestTooManyConnectionsAreToldSo(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir(), mustConfig(t, "devices:\n  max_connections: 1\n")...)
 	h.dial("first", h.newDevice("first"))
 	token := h.newDevice("second")

@@ -79,6 +79,7 @@ func (h *hubProcess) part(name string) (message string, status int) {
 // A disk that fills: acks stop while there is still the reserve, devices are told, what was acked is not lost, and all
 // goes on by itself when there is room; also after somebody else took the last byte.
 func TestAFullDiskStopsAcksAndNothingElse(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, "192m")
 	h := startHub(t, filepath.Join(disk, "data"), mustConfig(t, "ingest:\n  disk_reserve: 32MiB\n")...)
 	ws := h.dial("watcher", h.newDevice("watcher"))

@@ -23,6 +23,7 @@ func runHub(t *testing.T, args ...string) (stderr string, status int) {
 }
 
 func TestWhatHindersTheStartIsSaidInOneLine(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +67,7 @@ func TestAllFaultsOfAConfigurationAreToldAtOnce(t *testing.T) {
 }
 
 func TestAStoppedHubLeavesNothingBehindAndStartsAgain(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	ws := h.dial("d", h.newDevice("d"))
 	send(t, ws, `{"id":1,"method":"telemetry","params":{"values":{"n":1},"ts":1700000000000}}`)

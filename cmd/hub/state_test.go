@@ -34,6 +34,7 @@ func compact(text json.RawMessage) string {
 // A state is desired while the device is away, survives kill -9, reaches the device when it connects, and what the device
 // reports and was acknowledged survives too.
 func TestAStateReachesADeviceThatWasAway(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("pump:7")
 	if out, errs, status := h.ctl("state", "set", "pump:7", "interval=20", "net.dns=1.1.1.1"); status != 0 || !strings.Contains(out, "differs") {
@@ -80,6 +81,7 @@ func TestAStateReachesADeviceThatWasAway(t *testing.T) {
 
 // A simulated device obeys what is desired, over each transport, so that the delta becomes empty.
 func TestASimulatedDeviceObeys(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"wss", "mqtt"} {
 		t.Run(protocol, func(t *testing.T) {
 			h := startHub(t, t.TempDir())

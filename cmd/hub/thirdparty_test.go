@@ -36,6 +36,8 @@ func missing(t *testing.T, what string) {
 func nodeClient(t *testing.T, name string) []string {
 	t.Helper()
 	node := need(t, "node", "install Node 20.19 or later")
+	builds.Lock() // they are installed once
+	defer builds.Unlock()
 	if out, err := exec.Command("../../scripts/client-modules.sh").CombinedOutput(); err != nil {
 		missing(t, "the Node clients are missing: scripts/client-modules.sh: "+string(out))
 	}
@@ -150,6 +152,7 @@ func (c *clientProgram) wantEnd(t *testing.T) {
 // Clients that know nothing of the hub but its protocol send, are acknowledged, take commands, and come back after the
 // hub was killed. Each speaks from a program of its own to the same hub.
 func TestClientsOfOthers(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	browser := nodeClient(t, "browser.mjs")
 	need(t, "chromium", "apt-get install chromium")

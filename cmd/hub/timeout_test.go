@@ -21,8 +21,15 @@ import (
 
 // impatient is a whole hub in the test's process, with a second TLS port whose answers must be taken within a moment.
 type impatient struct {
-	*hubProcess // of it only what reaches the hub is used
+	*hubProcess             // of it only what reaches the hub is used
+	patient     *hubProcess // the same hub by its own port
 	timeout     time.Duration
+}
+
+// newDevice has the time that a commit takes.
+func (h *impatient) newDevice(id string) string {
+	h.t.Helper()
+	return h.patient.newDevice(id)
 }
 
 func startImpatient(t *testing.T) *impatient {
@@ -45,7 +52,7 @@ func startImpatient(t *testing.T) *impatient {
 	if server.IdleTimeout != idleTimeout {
 		t.Errorf("connections may be idle for %s, want %s", server.IdleTimeout, idleTimeout)
 	}
-	server.WriteTimeout, server.IdleTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.WriteTimeout, server.IdleTimeout = 2*time.Second, 2*time.Second
 	server.TLSConfig = h.certs.ServerTLS()
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(listener, "", "") }()
@@ -57,13 +64,17 @@ func startImpatient(t *testing.T) *impatient {
 			t.Error(err)
 		}
 	})
-	return &impatient{&hubProcess{t: t, data: cfg.Data, url: "https://" + listener.Addr().String()}, server.WriteTimeout}
+	by := func(l net.Listener) *hubProcess {
+		return &hubProcess{t: t, data: cfg.Data, url: "https://" + l.Addr().String()}
+	}
+	return &impatient{by(listener), by(h.listener), server.WriteTimeout}
 }
 
 // outlast lets more than the time for an answer go by.
-func (h *impatient) outlast() { <-time.After(3 * h.timeout) }
+func (h *impatient) outlast() { <-time.After(h.timeout * 3 / 2) }
 
 func TestAWebSocketOutlivesTheTimeForAnAnswer(t *testing.T) {
+	t.Parallel()
 	h := startImpatient(t)
 	ws := h.dial("d", h.newDevice("d"))
 	h.outlast()
@@ -74,6 +85,7 @@ func TestAWebSocketOutlivesTheTimeForAnAnswer(t *testing.T) {
 }
 
 func TestTheLiveStreamOutlivesTheTimeForAnAnswer(t *testing.T) {
+	t.Parallel()
 	h := startImpatient(t)
 	token := h.newDevice("d")
 	for _, http2 := range []bool{false, true} {
@@ -103,6 +115,7 @@ func TestTheLiveStreamOutlivesTheTimeForAnAnswer(t *testing.T) {
 }
 
 func TestWaitingForACommandOutlivesTheTimeForAnAnswer(t *testing.T) {
+	t.Parallel()
 	h := startImpatient(t)
 	ws := h.dial("d", h.newDevice("d"))
 	go func() { // a device that thinks for long
@@ -120,6 +133,7 @@ func TestWaitingForACommandOutlivesTheTimeForAnAnswer(t *testing.T) {
 }
 
 func TestAnAnswerThatNobodyTakesEnds(t *testing.T) {
+	t.Parallel()
 	h := startImpatient(t)
 	config := h.tls()
 	config.NextProtos = []string{"h2"}
@@ -161,7 +175,9 @@ func TestAnAnswerThatNobodyTakesEnds(t *testing.T) {
 
 // Clients of HTTP/2 that hold a connection without a whole request are let go as idle ones are.
 func TestHalfARequestOfHTTP2Ends(t *testing.T) {
+	t.Parallel()
 	h := startImpatient(t)
+	conns := map[string]net.Conn{}
 	const preface, settings = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	for name, says := range map[string]string{
 		"nothing after the settings": preface + settings,
@@ -179,6 +195,9 @@ func TestHalfARequestOfHTTP2Ends(t *testing.T) {
 		if _, err := io.WriteString(conn, says); err != nil {
 			t.Fatal(err)
 		}
+		conns[name] = conn
+	}
+	for name, conn := range conns {
 		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		if _, err := io.Copy(io.Discard, conn); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: the connection is still open after 30 s", name)

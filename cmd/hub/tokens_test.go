@@ -141,6 +141,7 @@ func (h *hubProcess) showByPost(path, authorization string) string {
 
 // TestEachWayToShowATokenInEachState shows valid, wrong, expired, revoked and other devices' tokens in every way.
 func TestEachWayToShowATokenInEachState(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	valid, other := h.newDevice("a"), h.newDevice("b")
 	give := func(query string) (token, credential string) {
@@ -204,6 +205,7 @@ func (h *hubProcess) taken(readings int) {
 // TestTokensRotateUnderLoadAndKills rotates the tokens of devices while the hub is killed in the middle
 // of it: no device is locked out, and no reading is lost.
 func TestTokensRotateUnderLoadAndKills(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{"wss", "mqtt"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -260,6 +262,7 @@ func TestTokensRotateUnderLoadAndKills(t *testing.T) {
 
 // TestNoDevicesSecretIsLogged goes the ways that a device's token can come and be given, rightly and wrongly, at level debug.
 func TestNoDevicesSecretIsLogged(t *testing.T) {
+	t.Parallel()
 	h, log := startLogged(t, "")
 	secrets := map[string]string{"a token": h.newDevice("a"), "another device's token": h.newDevice("b"), "a wrong token": "dev_wrong-0123456789"}
 	var given struct{ Token string }

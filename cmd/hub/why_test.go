@@ -7,6 +7,7 @@ import (
 
 // What goes wrong by WebSocket and in the writer is told by hubctl why.
 func TestWhyTellsWhatBefellADevice(t *testing.T) {
+	t.Parallel()
 	h := startHub(t, t.TempDir())
 	token := h.newDevice("pump:7")
 	if out, errs, status := h.ctl("why", "pump:7"); status != 0 || !strings.Contains(out, "Never connected") {
