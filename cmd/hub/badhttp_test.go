@@ -22,7 +22,7 @@ func (h *hubProcess) raw(request string) (answers []*http.Response, rest error) 
 		h.t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	go func() { _, _ = io.WriteString(conn, strings.ReplaceAll(request, "%H", address)) }()
 	in := bufio.NewReader(conn)
 	for {

@@ -50,7 +50,7 @@ func (h *hubProcess) enrolWSS(device, key string) (string, int, string) {
 			h.t.Fatal(err)
 		}
 	}
-	_ = ws.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = ws.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, answer, err := ws.ReadMessage(); err != nil || !strings.Contains(string(answer), `"result":{}`) {
 		h.t.Errorf("%s: after the confirmation it got %s, %v", device, answer, err)
 	}
@@ -60,7 +60,7 @@ func (h *hubProcess) enrolWSS(device, key string) (string, int, string) {
 // dialWithKey connects by an enrolment key and returns the connection with the token that came on it, not confirmed.
 func (h *hubProcess) dialWithKey(device, key string) (ws *websocket.Conn, token string, status int, reason string) {
 	h.t.Helper()
-	dialer := websocket.Dialer{TLSClientConfig: h.tls(), HandshakeTimeout: 20 * time.Second}
+	dialer := websocket.Dialer{TLSClientConfig: h.tls(), HandshakeTimeout: time.Minute}
 	address := strings.Replace(h.url, "https", "wss", 1) + "/connect/" + device
 	ws, resp, err := dialer.DialContext(h.t.Context(), address, http.Header{"Authorization": {"Bearer " + key}})
 	if errors.Is(err, websocket.ErrBadHandshake) {
@@ -76,7 +76,7 @@ func (h *hubProcess) dialWithKey(device, key string) (ws *websocket.Conn, token 
 		Method string
 		Params struct{ Token string }
 	}
-	_ = ws.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = ws.SetReadDeadline(time.Now().Add(time.Minute))
 	if err := ws.ReadJSON(&first); err != nil || first.Method != "hub.credentials" || first.Params.Token == "" {
 		h.t.Fatalf("%s: the first frame is %+v, %v", device, first, err)
 	}
@@ -96,10 +96,10 @@ func (h *hubProcess) enrolMQTTAt(broker, device, key string) (string, int, strin
 	h.t.Helper()
 	options := mqtt.NewClientOptions().AddBroker(broker).SetTLSConfig(&tls.Config{RootCAs: h.tls().RootCAs}).
 		SetClientID(device).SetUsername(device).SetPassword(key).SetProtocolVersion(4).SetAutoReconnect(false).SetConnectRetry(false).
-		SetConnectTimeout(20 * time.Second).SetOrderMatters(false)
+		SetConnectTimeout(time.Minute).SetOrderMatters(false)
 	client := mqtt.NewClient(options)
 	connecting, ok := client.Connect().(*mqtt.ConnectToken)
-	if !ok || !connecting.WaitTimeout(20*time.Second) {
+	if !ok || !connecting.WaitTimeout(time.Minute) {
 		h.t.Fatal("MQTT did not connect")
 	}
 	if connecting.Error() != nil {
@@ -109,7 +109,7 @@ func (h *hubProcess) enrolMQTTAt(broker, device, key string) (string, int, strin
 	given := make(chan string, 1)
 	finished := func(token mqtt.Token) {
 		h.t.Helper()
-		if !token.WaitTimeout(20*time.Second) || token.Error() != nil {
+		if !token.WaitTimeout(time.Minute) || token.Error() != nil {
 			h.t.Errorf("%s: %v", device, token.Error())
 		}
 	}
@@ -127,7 +127,7 @@ func (h *hubProcess) enrolMQTTAt(broker, device, key string) (string, int, strin
 		finished(client.Publish("devices/"+device+"/response", 1, false, `{"id":"hub:enrol","result":{}}`))
 		finished(client.Publish("devices/"+device+"/telemetry", 1, false, `{"temp":20.5}`))
 		return token, 0, ""
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		h.t.Fatalf("%s: hub.credentials did not come", device)
 	}
 	return "", 0, ""
@@ -265,7 +265,7 @@ func TestEnrolWithACertificate(t *testing.T) {
 	}
 	shows := h.tls()
 	shows.Certificates = []tls.Certificate{{Certificate: [][]byte{block.Bytes}, PrivateKey: private}}
-	dialer := websocket.Dialer{TLSClientConfig: shows, HandshakeTimeout: 20 * time.Second}
+	dialer := websocket.Dialer{TLSClientConfig: shows, HandshakeTimeout: time.Minute}
 	ws, resp, err := dialer.DialContext(t.Context(), strings.Replace(h.url, "https", "wss", 1)+"/connect", nil)
 	if err != nil {
 		t.Fatalf("connect by the certificate: %v, %v", err, resp)

@@ -72,7 +72,7 @@ func (h *hubProcess) httpClient() *http.Client {
 	h.t.Helper()
 	transport := &http.Transport{TLSClientConfig: h.tls(), MaxIdleConnsPerHost: 100}
 	h.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // posts reports whether the hub takes telemetry from the device with that token.

@@ -14,7 +14,7 @@ import (
 func (h *hubProcess) paho(url, device, token string, header http.Header) (client mqtt.Client, cut chan error, err error) {
 	cut = make(chan error, 1)
 	options := mqtt.NewClientOptions().AddBroker(url).SetClientID(device).SetUsername(device).SetPassword(token).SetHTTPHeaders(header).
-		SetTLSConfig(h.tls()).SetAutoReconnect(false).SetConnectTimeout(20 * time.Second).
+		SetTLSConfig(h.tls()).SetAutoReconnect(false).SetConnectTimeout(time.Minute).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { cut <- err })
 	client = mqtt.NewClient(options)
 	connecting := client.Connect()

@@ -47,7 +47,7 @@ func (h *certified) certify(device string) (cert *tls.Certificate, id string) {
 // closeCode reads until the hub closes and returns the code.
 func closeCode(t *testing.T, ws *websocket.Conn) int {
 	t.Helper()
-	if err := ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := ws.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -64,7 +64,7 @@ func closeCode(t *testing.T, ws *websocket.Conn) int {
 // disconnectCode reads until MQTT's DISCONNECT and returns its reason code.
 func disconnectCode(t *testing.T, conn *tls.Conn) byte {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	all, err := io.ReadAll(conn)
@@ -95,7 +95,7 @@ func (h *certified) connectMQTTOverWSS(cert *tls.Certificate) *websocket.Conn {
 // disconnectCodeOf reads until MQTT's DISCONNECT on a WebSocket and returns its reason code.
 func disconnectCodeOf(t *testing.T, ws *websocket.Conn) byte {
 	t.Helper()
-	if err := ws.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := ws.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -254,7 +254,7 @@ type answered struct {
 // ask sends a request on a WebSocket and returns its answer, past whatever else comes.
 func ask(t *testing.T, ws *websocket.Conn, request string) (answer answered) {
 	t.Helper()
-	if err := errors.Join(ws.WriteMessage(websocket.TextMessage, []byte(request)), ws.SetReadDeadline(time.Now().Add(20*time.Second))); err != nil {
+	if err := errors.Join(ws.WriteMessage(websocket.TextMessage, []byte(request)), ws.SetReadDeadline(time.Now().Add(time.Minute))); err != nil {
 		t.Fatal(err)
 	}
 	for {
