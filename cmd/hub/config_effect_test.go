@@ -7,6 +7,7 @@ import (
 	"go/types"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,8 +21,19 @@ func (nothingOf) Import(name string) (*types.Package, error) {
 	return p, nil
 }
 
+// handsOn are the functions, in files that read and check the configuration, that make of it what a part is opened with.
+var handsOn = map[string]bool{"external": true, "groups": true, "foreign": true}
+
+// isHandedOn reports whether a place in a file is within one of them.
+func isHandedOn(file *ast.File, at token.Pos) bool {
+	return slices.ContainsFunc(file.Decls, func(d ast.Decl) bool {
+		f, ok := d.(*ast.FuncDecl)
+		return ok && handsOn[f.Name.Name] && f.Pos() <= at && at < f.End()
+	})
+}
+
 // TestEveryKeyIsReadByTheHub looks for a use of each field of the configuration outside of the files that read and check
-// it: a key that nobody reads does nothing, and says the opposite.
+// it, or where they hand it on: a key that nobody reads does nothing, and says the opposite.
 func TestEveryKeyIsReadByTheHub(t *testing.T) {
 	readWhileLoading := map[string]bool{"token_file": true, "password_file": true, "secret_file": true} // config_secrets.go puts their content into token, password, secret
 	names, err := filepath.Glob("*.go")
@@ -44,7 +56,8 @@ func TestEveryKeyIsReadByTheHub(t *testing.T) {
 	pkg, _ := check.Check("hub", set, files, &info)
 	read := map[types.Object]bool{}
 	for use, selection := range info.Selections {
-		if !strings.HasPrefix(set.File(use.Pos()).Name(), "config") {
+		from := slices.IndexFunc(files, func(f *ast.File) bool { return f.FileStart <= use.Pos() && use.Pos() < f.FileEnd })
+		if !strings.HasPrefix(set.File(use.Pos()).Name(), "config") || isHandedOn(files[from], use.Pos()) {
 			read[selection.Obj()] = true
 		}
 	}
