@@ -96,12 +96,19 @@ func LoadAll(uses []Use) ([]language.Group, error) {
 			faults = append(faults, err)
 			continue
 		}
-		if times[g.Name]++; times[g.Name] > 1 {
-			g.Name = fmt.Sprintf("%s %d", g.Name, times[g.Name])
-		}
+		times[use.Name]++
+		g.Name = Title(use.Name, times[use.Name])
 		groups = append(groups, g)
 	}
 	return groups, errors.Join(faults...)
+}
+
+// Title is the name of the group that the nth use of a preset makes, from 1.
+func Title(name string, nth int) string {
+	if nth > 1 {
+		return fmt.Sprintf("%s %d", name, nth)
+	}
+	return name
 }
 
 // optionsOf returns what stands for the names in ${}: the options, given or by default, and what is made of them.

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	stdmaps "maps"
 	"slices"
 	"strconv"
 
 	"telemetryhub/bridge/maps"
 	"telemetryhub/bridge/presets"
+	"telemetryhub/commands/catalogue"
 )
 
 // MapsConfig says what the messages of devices mean that do not speak the hub's own words.
@@ -39,6 +42,7 @@ func (m MapsConfig) foreign() bool {
 
 // groups returns the presets in their order and then what the file itself says, and for each the key that it comes from.
 func (m MapsConfig) groups() (groups []maps.Group, keys []string, errs []error) {
+	times := map[string]int{}
 	for i, p := range m.Presets {
 		if p.Name == presetHub {
 			continue
@@ -49,6 +53,8 @@ func (m MapsConfig) groups() (groups []maps.Group, keys []string, errs []error) 
 			errs = append(errs, keyedError{key, err})
 			continue
 		}
+		times[p.Name]++
+		g.Name = presets.Title(p.Name, times[p.Name])
 		groups, keys = append(groups, g), append(keys, key)
 	}
 	if len(m.Maps) > 0 || len(m.Commands) > 0 || len(m.Ignore) > 0 {
@@ -65,16 +71,16 @@ type keyedError struct {
 
 // validate checks the maps and proves their examples; at is the section that they stand in.
 func (m MapsConfig) validate(faults *faultList, at string) {
-	named := map[string]bool{}
 	for i, p := range m.Presets {
-		if named[p.Name] {
-			faults.add(fmt.Sprintf("%s.presets[%d]", at, i), "the preset %s stands there twice", p.Name)
+		same := func(other PresetConfig) bool { return other.Name == p.Name && stdmaps.Equal(other.Options, p.Options) }
+		if slices.IndexFunc(m.Presets, same) < i {
+			faults.add(fmt.Sprintf("%s.presets[%d]", at, i), "the preset %s stands there twice with the same options", p.Name)
 		}
-		named[p.Name] = true
 	}
 	if len(m.Maps) == 0 && len(m.Commands) > 0 {
 		faults.add(at+".commands", "are for devices that maps beside them have made: there are none")
 	}
+	m.validateParams(faults, at)
 	groups, keys, errs := m.groups()
 	for _, err := range errs {
 		if of, ok := errors.AsType[keyedError](err); ok {
@@ -100,6 +106,63 @@ func (m MapsConfig) validate(faults *faultList, at string) {
 		}
 		addMapFault(faults, at, key, d.Path, d.Message)
 	}
+}
+
+// validateParams checks the schemas of commands.
+func (m MapsConfig) validateParams(faults *faultList, at string) {
+	for i, c := range m.Commands {
+		key := fmt.Sprintf("%s.commands[%d].params", at, i)
+		if c.Params == nil {
+			continue
+		}
+		schema, err := json.Marshal(c.Params)
+		if err != nil {
+			faults.add(key, "%v", err)
+			continue
+		}
+		for _, f := range catalogue.CheckSchema(schema) {
+			where := key + keyOfPointer(f.Pointer)
+			faults.addAt(faults.lineOf(where), where, "%s", f.Message)
+		}
+	}
+}
+
+// mappedTypes returns the types of devices that the bridges' maps have commands for.
+func (b BridgeConfig) mappedTypes() ([]maps.DeviceType, error) {
+	var all []maps.Group
+	for _, broker := range b.Brokers {
+		groups, _, _ := broker.groups() // what is wrong with them validate has told
+		all = append(all, groups...)
+	}
+	types, err := maps.DeviceTypes(all)
+	if err != nil {
+		return nil, fmt.Errorf("types of the bridges' devices: %w", err)
+	}
+	return types, nil
+}
+
+// withMapped adds to the configured types what the maps of bridges say of theirs: a type that lists no methods has those of
+// its maps. So a preset's commands are checked and offered like those of a type in the file, which may say otherwise.
+func withMapped(all []catalogue.Type, mapped []maps.DeviceType) []catalogue.Type {
+	for _, m := range mapped {
+		at := slices.IndexFunc(all, func(t catalogue.Type) bool { return t.Name == m.Name })
+		if at < 0 {
+			at = len(all)
+			all = append(all, catalogue.Type{Name: m.Name})
+		}
+		t := &all[at]
+		if len(t.Methods) > 0 || t.OtherMethods != "" {
+			continue
+		}
+		t.Methods = map[string]catalogue.Method{}
+		for _, method := range m.Methods {
+			t.Methods[method.Name] = catalogue.Method{Description: method.Description, Params: method.Params, Timeout: method.Within}
+		}
+		if m.Any {
+			t.OtherMethods = catalogue.Allow
+		}
+	}
+	return all
 }
 
 // addMapFault notes a fault of the file, or of a preset, which has no lines in it.

@@ -36,7 +36,7 @@ func TestMapFaults(t *testing.T) {
 		"a key misspelt":      {"      maps:\n        - {name: one, topic: '{device}', measurment: x}", `hub.yaml:6: bridge.brokers[0].maps[0].measurment: unknown key; did you mean bridge.brokers.maps.measurement?`},
 		"no preset":           {"      presets: [tasmotta]", `hub.yaml:5: bridge.brokers[0].presets[0]: "tasmotta" is no preset: there are`},
 		"no option":           {"      presets:\n        - {name: tasmota, options: {bse: x}}", `hub.yaml:6: bridge.brokers[0].presets[0]: preset tasmota: options.bse: there is no such option`},
-		"a preset twice":      {"      presets: [tasmota, tasmota]", `hub.yaml:5: bridge.brokers[0].presets[1]: the preset tasmota stands there twice`},
+		"a preset twice":      {"      presets: [tasmota, tasmota]", `hub.yaml:5: bridge.brokers[0].presets[1]: the preset tasmota stands there twice with the same options`},
 		"commands by the way": {"      commands:\n        - {method: m, topic: t}", `hub.yaml:5: bridge.brokers[0].commands: are for devices that maps beside them have made: there are none`},
 	} {
 		t.Run(name, func(t *testing.T) {

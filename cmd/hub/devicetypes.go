@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"telemetryhub/auth"
+	maptypes "telemetryhub/bridge/maps"
 	"telemetryhub/commands"
 	"telemetryhub/commands/catalogue"
 	"telemetryhub/devices"
@@ -146,8 +147,8 @@ func keyOfPointer(pointer string) string {
 	return strings.NewReplacer("/", ".", "~1", "/", "~0", "~").Replace(pointer)
 }
 
-// deviceTypes makes the catalogue of the configured types.
-func deviceTypes(types []TypeConfig) (*catalogue.Catalogue, error) {
+// deviceTypes makes the catalogue of the configured types, and of those that the maps of bridges have commands for.
+func deviceTypes(types []TypeConfig, mapped []maptypes.DeviceType) (*catalogue.Catalogue, error) {
 	all := make([]catalogue.Type, len(types))
 	for i, t := range types {
 		all[i] = catalogue.Type{Name: t.Name, OtherMethods: t.OtherMethods, Methods: map[string]catalogue.Method{}}
@@ -157,7 +158,7 @@ func deviceTypes(types []TypeConfig) (*catalogue.Catalogue, error) {
 			}
 		}
 	}
-	return catalogue.New(all)
+	return catalogue.New(withMapped(all, mapped))
 }
 
 // commandCheck is the catalogue as the ledger asks for it: the registry knows the type of a device, its session what it

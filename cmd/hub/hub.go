@@ -205,7 +205,11 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if h.catalogue, err = deviceTypes(h.cfg.Types); err != nil {
+	mapped, err := h.cfg.Bridge.mappedTypes()
+	if err != nil {
+		return err
+	}
+	if h.catalogue, err = deviceTypes(h.cfg.Types, mapped); err != nil {
 		return err
 	}
 	cfg := h.cfg.Commands.ledger()
