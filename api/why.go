@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -49,7 +50,8 @@ func (s *Server) why(ctx context.Context, in *DevicePath) (*whyOutput, error) {
 			out.Body.LastReading = at
 		}
 	}
-	out.Body.Diagnosis = append(diagnose(v, &out.Body, time.Now()), s.unitLines(d)...)
+	lines := append(diagnose(v, &out.Body, time.Now()), s.unitLines(d)...)
+	out.Body.Diagnosis = slices.Insert(lines, 1, s.bridgeLines(d, v)...) // after how it is connected
 	return out, nil
 }
 
@@ -88,7 +90,7 @@ func diagnose(v Device, w *Why, now time.Time) []string {
 		if now.Sub(e.Last) > recent || e.Kind == devices.EventRefused && v.Online && v.ConnectedAt.After(e.Last) {
 			continue
 		}
-		if line := faultLine(v.ID, e); line != "" {
+		if line := faultLine(v.ID, v.Transport, e); line != "" {
 			lines = append(lines, line)
 		}
 	}
@@ -127,8 +129,9 @@ func readingLine(at, now time.Time) string {
 
 func shown(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
-// faultLine says what an event means and what to do; "" for one that is no fault.
-func faultLine(device string, e devices.Event) string {
+// faultLine says what an event means and what to do; "" for one that is no fault. transport is how the device is
+// connected, or was.
+func faultLine(device, transport string, e devices.Event) string {
 	when := fmt.Sprintf("since %s (%d times, last %s)", shown(e.First), e.Count, shown(e.Last))
 	switch e.Kind {
 	case devices.EventRefused:
@@ -144,7 +147,7 @@ func faultLine(device string, e devices.Event) string {
 	case devices.EventSlowCommit:
 		return fmt.Sprintf("The journal was slow (limit %d ms, last %d ms) %s; see /readyz.", e.Limit, e.Value, when)
 	case devices.EventCommand:
-		return fmt.Sprintf("Commands ended as %s %s: %s", e.Reason, when, e.Message)
+		return fmt.Sprintf("Commands ended as %s %s: %s", e.Reason, when, e.Message) + unheard(transport, e.Reason)
 	case devices.EventClone:
 		if e.Reason == "contested" {
 			return fmt.Sprintf("Several devices use its identity %s: %s. hubctl devices token %s makes a token for the right one and voids the others'.", when, e.Message, device)

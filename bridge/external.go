@@ -57,7 +57,7 @@ func OpenExternal(cfg ExternalConfig, hub Hub) (*External, error) {
 	}
 	e := &External{
 		cfg: cfg, hub: hub, log: log, credentials: shown, mark: []byte(rand.Text()),
-		receipts: newReceipts(), echoes: newEchoes(), traffic: newTraffic(), done: make(chan struct{}),
+		receipts: newReceipts(), echoes: newEchoes(), traffic: newTraffic("hub_bridge"), done: make(chan struct{}),
 	}
 	e.mapped.byDevice = map[string]*mapping{}
 	if e.maps, err = cfg.compileMaps(); err != nil {

@@ -174,7 +174,16 @@ func (l *line) end() {
 	}
 	l.fail(errStopped)
 	l.work.Wait()
-	l.devices.detachAll("the connection to the external broker ended")
+	l.devices.detachAll(l.farewell())
+}
+
+// farewell says why the sessions of the devices behind the broker end.
+func (l *line) farewell() string {
+	cause := context.Cause(l.alive)
+	if errors.Is(cause, errStopped) {
+		return "the hub ended its connection to the external broker"
+	}
+	return fmt.Sprintf("the bridge %s lost its external broker, and with it all devices behind it: %v", l.external.cfg.Name, cause)
 }
 
 // receive is paho's handler. While the window is full it does not return and paho reads nothing more, answers to pings

@@ -68,7 +68,7 @@ type brokerMetrics struct {
 
 func newBrokerMetrics(to prometheus.Registerer, b *Broker) (*brokerMetrics, error) {
 	m := &brokerMetrics{
-		traffic: newTraffic(),
+		traffic: newTraffic("hub_mqtt"),
 		refused: newRefusals("hub_mqtt_refused_total"),
 		connects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hub_mqtt_connects_total", Help: "CONNECT packets, by the reason of their refusal; empty for accepted ones.",
@@ -99,6 +99,9 @@ func newBrokerMetrics(to prometheus.Registerer, b *Broker) (*brokerMetrics, erro
 		m.malformed, m.subscriptions, m.undelivered,
 		m.routed.collector("hub_mqtt_routed_total", "Messages that devices published on topics of mqtt.grants."),
 		m.delivered.collector("hub_mqtt_delivered_total", "Messages between devices that were written to one of them."),
+		m.traffic.readings.collector("hub_mqtt_readings_total", "Readings that devices published on the embedded broker: they are durable."),
+		m.traffic.ackSeconds,
+		gauge("hub_mqtt_lag_seconds", "Age of the oldest message that is not acknowledged; 0: there is none.", b.lagSeconds),
 		gauge("hub_mqtt_connections", "Connections to the embedded broker, also those before their CONNECT.", func() float64 { return float64(b.Stats().Connections) }),
 		gauge("hub_mqtt_queued", "Messages between devices that sessions hold: waiting, or not acknowledged.", func() float64 { return float64(b.exchange.waiting()) }),
 		gauge("hub_mqtt_retained_messages", "Retained messages.", retained(func(messages, _ int) int { return messages })),

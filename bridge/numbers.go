@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -122,6 +124,8 @@ func (b *Broker) Numbers() Numbers {
 		Name: EmbeddedName, Embedded: true,
 		Received: s.Received, Refused: b.metrics.refused.each(), Commands: s.Commands, Devices: s.Connections,
 	}
+	n.Readings, n.Examples, n.Pace = b.metrics.traffic.readings.Load(), b.metrics.traffic.shown(), b.metrics.traffic.pace(time.Now())
+	n.InFlight, n.Pace.Lag = b.flight()
 	n.Connected, n.Since = b.metrics.traffic.connection()
 	if a := b.Addr(); a != nil {
 		n.Address = "mqtts://" + a.String()
@@ -129,4 +133,33 @@ func (b *Broker) Numbers() Numbers {
 		n.Address = "mqtt://" + a.String()
 	}
 	return n
+}
+
+// flight returns how many messages of all devices wait to be acknowledged, and for how long the oldest does.
+func (b *Broker) flight() (messages int, lag time.Duration) {
+	b.mu.Lock()
+	clients := slices.Collect(maps.Keys(b.clients))
+	b.mu.Unlock()
+	now := time.Now()
+	for _, c := range clients {
+		n, since := c.acks.flight()
+		if messages += n; n > 0 {
+			lag = max(lag, now.Sub(since))
+		}
+	}
+	return messages, lag
+}
+
+func (b *Broker) lagSeconds() float64 {
+	_, lag := b.flight()
+	return lag.Seconds()
+}
+
+// example keeps a message that was refused, for people to look at.
+func (b *Broker) example(m message, device string, r *refusal) {
+	size := sizeBefore(m.payload, b.mark)
+	if size != int64(len(m.payload)) {
+		m.payload = nil
+	}
+	b.metrics.traffic.refused(m, int(size), device, r)
 }

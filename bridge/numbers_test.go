@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
+
 	"telemetryhub/bridge"
 	"telemetryhub/wire"
 )
@@ -97,6 +99,9 @@ func TestNumbersTellOfLagAndOfTheBroker(t *testing.T) {
 	if n.Failure == "" || n.Pace.Lag != 0 || n.InFlight != 0 || !n.Since.After(connected.Since) || n.Devices != 0 {
 		t.Errorf("without the broker: %+v", n)
 	}
+	if p := h.wantOnline("sensor-1", false, ""); !strings.Contains(p.Cause, "the bridge field lost its external broker") || p.Transport != "bridge:field" {
+		t.Errorf("the device behind it: %+v", p)
+	}
 	h.journal.release(nil)
 	m.start()
 	n = wantNumbers(t, e, "redelivery", func(n bridge.Numbers) bool { return n.Connected && n.Readings == 2 })
@@ -116,4 +121,48 @@ func TestNumbersTellOfLagAndOfTheBroker(t *testing.T) {
 			t.Errorf("no metric %s", want)
 		}
 	}
+}
+
+func TestNumbersOfTheEmbeddedBroker(t *testing.T) {
+	h := newHub(t)
+	b := openBroker(t, h)
+	token := h.device("sensor-1")
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("tcp://" + b.PlainAddr().String()).
+		SetClientID("numbers").SetUsername("sensor-1").SetPassword(token).SetAutoReconnect(false))
+	wantToken(t, client.Connect())
+	defer client.Disconnect(100)
+	until := func(what string, ok func(bridge.Numbers) bool) bridge.Numbers {
+		t.Helper()
+		poll, timeout := time.NewTicker(2*time.Millisecond), time.After(patience)
+		defer poll.Stop()
+		for {
+			n := b.Numbers()
+			if ok(n) {
+				return n
+			}
+			select {
+			case <-poll.C:
+			case <-timeout:
+				t.Fatalf("no %s: %+v", what, n)
+			}
+		}
+	}
+	wantToken(t, client.Publish("devices/sensor-1/telemetry", 1, false, `{"readings":[{"values":{"n":1}},{"values":{"n":2}}]}`))
+	wantToken(t, client.Publish("devices/sensor-1/telemetry", 0, false, `{"n":3}`))
+	wantToken(t, client.Publish("devices/sensor-1/telemetry", 1, false, `{"n":`))
+	n := until("three readings", func(n bridge.Numbers) bool { return n.Readings == 3 && n.Received == 3 && n.InFlight == 0 })
+	if n.Name != bridge.EmbeddedName || !n.Embedded || !n.Connected || n.Since.IsZero() || n.Devices != 1 || !strings.HasPrefix(n.Address, "mqtt://127.0.0.1:") || n.Pace.AckMax <= 0 {
+		t.Errorf("%+v", n)
+	}
+	if len(n.Examples) != 1 || n.Examples[0].Device != "sensor-1" || string(n.Examples[0].Payload) != `{"n":` || n.Refused[n.Examples[0].Reason] != 1 {
+		t.Errorf("examples %+v, refused %v", n.Examples, n.Refused)
+	}
+	h.journal.hold()
+	late := client.Publish("devices/sensor-1/telemetry", 1, false, `{"n":4}`)
+	until("lag", func(n bridge.Numbers) bool {
+		return n.InFlight == 1 && n.Pace.Lag > 10*time.Millisecond && n.Readings == 3
+	})
+	h.journal.release(nil)
+	wantToken(t, late)
+	until("the fourth reading", func(n bridge.Numbers) bool { return n.Readings == 4 && n.Pace.Lag == 0 })
 }

@@ -222,8 +222,13 @@ func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
 	d, ok := b.known[o.Device]
 	delete(b.known, o.Device)
 	b.mu.Unlock()
+	const gone = "the broker says that it is offline: its last will"
 	if ok {
-		d.session.Detach("the broker says that it is offline: its last will")
+		d.session.Detach(gone)
+		return
+	}
+	if _, connected := b.line.external.hub.Sessions.Online(o.Device); !connected {
+		b.line.external.hub.Sessions.Note(o.Device, devices.Event{Kind: devices.EventClose, Reason: "last_will", Message: gone})
 	}
 }
 

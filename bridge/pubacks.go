@@ -24,8 +24,9 @@ type acks struct {
 	work   sync.WaitGroup // the writer
 
 	mu       sync.Mutex
-	current  *claim // given to the journal just now; owned by the goroutine that serves the connection until it joins
-	joined   uint64 // the last commit that one of ours joined
+	current  *claim    // given to the journal just now; owned by the goroutine that serves the connection until it joins
+	joined   uint64    // the last commit that one of ours joined
+	brought  []brought // what commits have of ours that are not durable
 	waiting  []*claim
 	ready    []acknowledgement
 	held     int           // waiting, ready or being written
@@ -35,13 +36,20 @@ type acks struct {
 	finished bool // the connection has ended, or is to end without another acknowledgement
 }
 
+// brought is how many readings a commit has of one connection.
+type brought struct {
+	commit   uint64
+	readings int
+}
+
 // claim is the acknowledgement that a message is to have.
 type claim struct {
 	acknowledgement
-	commit  uint64 // that it waits for; 0: none
-	since   time.Time
-	settled bool
-	unsent  bool // it will have none, and the connection goes on
+	commit   uint64 // that it waits for; 0: none
+	readings int    // that it brings to the journal
+	since    time.Time
+	settled  bool
+	unsent   bool // it will have none, and the connection goes on
 }
 
 // acknowledgement is a PUBACK or PUBREC.
@@ -115,7 +123,10 @@ func (a *acks) Join(gen uint64) (first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.current.commit = gen
-	first = a.joined != gen
+	if first = a.joined != gen; first {
+		a.brought = append(a.brought, brought{commit: gen})
+	}
+	a.brought[len(a.brought)-1].readings += a.current.readings
 	a.joined = gen
 	return first
 }
@@ -128,6 +139,10 @@ func (a *acks) Committed(gen uint64, err error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for len(a.brought) > 0 && a.brought[0].commit <= gen { // commits become durable in their order
+		a.client.broker.metrics.traffic.readings.Add(uint64(a.brought[0].readings))
+		a.brought = a.brought[1:]
+	}
 	for _, r := range a.waiting {
 		if r.commit == gen {
 			r.settled = true
@@ -147,6 +162,7 @@ func (a *acks) advance() {
 			a.held--
 			a.makeRoom()
 		} else if !a.finished {
+			a.client.broker.metrics.traffic.answered(time.Since(r.since))
 			a.ready = append(a.ready, r.acknowledgement)
 		}
 	}
@@ -215,6 +231,16 @@ func (a *acks) drain(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// flight returns how many messages wait to be acknowledged, and since when the oldest does.
+func (a *acks) flight() (messages int, since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.waiting) > 0 {
+		since = a.waiting[0].since
+	}
+	return len(a.waiting), since
 }
 
 // end is called when the connection has ended.

@@ -36,10 +36,12 @@ func (b *Broker) published(c *client, m message) (acknowledged bool) {
 // publish takes one message, and lets its claim know; nil: nobody waits for that.
 func (b *Broker) publish(c *client, m message, r *claim) {
 	b.metrics.received.Inc()
+	b.metrics.traffic.counted(time.Now())
 	later, err := b.take(c, m, r)
 	refused, ok := errors.AsType[*refusal](err)
 	if ok {
 		b.metrics.refused.count(refused.reason)
+		b.example(m, c.device, refused)
 		b.hub.refused(c.device, refused)
 	}
 	switch {
@@ -136,10 +138,11 @@ func (b *Broker) takeReadings(c *client, about subject, s *scratch, m message, r
 	}
 	if r != nil {
 		c.learn(&s.telemetry)
+		r.readings = len(s.telemetry.Readings)
 	}
 	var w wire.Waiter = &c.acks
 	if r == nil {
-		w = &unheard{metrics: b.metrics}
+		w = &unheard{metrics: b.metrics, readings: len(s.telemetry.Readings)}
 	}
 	if _, err := b.hub.Sink.AppendWithin(b.commits, c.device, &s.telemetry, time.Now().UnixMilli(), w); err != nil {
 		return false, journalRefusal(err)
@@ -148,7 +151,10 @@ func (b *Broker) takeReadings(c *client, about subject, s *scratch, m message, r
 }
 
 // unheard waits for a will's commit in nobody's name.
-type unheard struct{ metrics *brokerMetrics }
+type unheard struct {
+	metrics  *brokerMetrics
+	readings int
+}
 
 // Join implements wire.Waiter.
 func (u *unheard) Join(uint64) (first bool) { return true }
@@ -157,7 +163,9 @@ func (u *unheard) Join(uint64) (first bool) { return true }
 func (u *unheard) Committed(_ uint64, err error) {
 	if err != nil {
 		u.metrics.unacked.Inc()
+		return
 	}
+	u.metrics.traffic.readings.Add(uint64(u.readings))
 }
 
 // handOn gives a message on a granted topic to those who subscribe. One that nobody has is acknowledged as MQTT 5 says.

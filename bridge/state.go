@@ -24,6 +24,7 @@ func (b *Broker) takeState(c *client, s *scratch, m message, r *claim) (later bo
 		refused, ok := errors.AsType[*refusal](journalRefusal(err))
 		if ok {
 			b.metrics.refused.count(refused.reason)
+			b.example(m, c.device, refused)
 			b.hub.refused(c.device, refused)
 		}
 		switch {

@@ -55,11 +55,12 @@ type second struct {
 // rateSeconds is over how long a rate is reckoned.
 const rateSeconds = 10
 
-func newTraffic() *traffic {
+// newTraffic names its metric by the prefix.
+func newTraffic(prefix string) *traffic {
 	return &traffic{
 		examples: map[string][]Example{}, since: time.Now(),
 		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "hub_bridge_ack_seconds", Help: "From the receipt of a message to its acknowledgement.",
+			Name: prefix + "_ack_seconds", Help: "From the receipt of a message to its acknowledgement.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60},
 		}),
 	}
@@ -70,6 +71,18 @@ func (t *traffic) received(at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open = append(t.open, at)
+	t.tick(at)
+}
+
+// counted notes a message whose acknowledgement is told by answered, if it has one.
+func (t *traffic) counted(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tick(at)
+}
+
+// tick counts one for the rate. It needs mu.
+func (t *traffic) tick(at time.Time) {
 	s := &t.seconds[at.Unix()%int64(len(t.seconds))]
 	if s.of != at.Unix() {
 		*s = second{of: at.Unix()}
@@ -85,8 +98,19 @@ func (t *traffic) acknowledged(readings int, now time.Time) {
 	if len(t.open) == 0 {
 		return // of a connection that has ended
 	}
-	took := now.Sub(t.open[0])
+	t.answer(now.Sub(t.open[0]))
 	t.open = t.open[1:]
+}
+
+// answered notes how long a message has waited for its acknowledgement.
+func (t *traffic) answered(took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.answer(took)
+}
+
+// answer needs mu.
+func (t *traffic) answer(took time.Duration) {
 	t.acks[t.acked%len(t.acks)] = took
 	t.acked++
 	t.ackSeconds.Observe(took.Seconds())

@@ -11,7 +11,7 @@ import (
 
 func TestLagIsTheAgeOfTheOldestMessageThatIsNotAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTraffic()
+		f := newTraffic("hub_bridge")
 		f.connected(true)
 		f.received(time.Now())
 		time.Sleep(3 * time.Second)
@@ -43,7 +43,7 @@ func TestLagIsTheAgeOfTheOldestMessageThatIsNotAcknowledged(t *testing.T) {
 }
 
 func TestTimesToAcknowledgeAreOfTheLast(t *testing.T) {
-	f := newTraffic()
+	f := newTraffic("hub_bridge")
 	at := time.Now()
 	for n := range 1000 {
 		f.received(at)
@@ -56,7 +56,7 @@ func TestTimesToAcknowledgeAreOfTheLast(t *testing.T) {
 
 func TestExamplesOfRefusedMessagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTraffic()
+		f := newTraffic("hub_bridge")
 		payload := bytes.Repeat([]byte("x"), 5000)
 		for n := range 100 {
 			time.Sleep(time.Second)
