@@ -205,7 +205,7 @@ func (l *lab) buildRacing(ctx context.Context) (clean func(), err error) {
 		}
 	}
 	l.bin, l.races = dir, filepath.Join(dir, "races")
-	l.environment = []string{"GORACE=log_path=" + l.races}
+	l.environment = []string{"GORACE=atexit_sleep_ms=20 log_path=" + l.races}
 	return clean, nil
 }
 
