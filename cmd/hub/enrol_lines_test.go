@@ -139,7 +139,7 @@ func TestEnrolMatrix(t *testing.T) {
 	h := startHub(t, t.TempDir())
 	h.newDevice("by-hand")
 	good := h.newKey(map[string]any{"name": "good", "limit": 100, "pattern": "node-*"})
-	expired := h.newKey(map[string]any{"name": "expired", "limit": 100, "expires": time.Now().Add(time.Second).Format(time.RFC3339Nano)})
+	expired := h.newKey(map[string]any{"name": "expired", "limit": 100, "expires": time.Now().Add(2 * time.Second).Format(time.RFC3339Nano)})
 	disabled := h.newKey(map[string]any{"name": "disabled", "limit": 100})
 	exhausted := h.newKey(map[string]any{"name": "exhausted", "limit": 1})
 	free := h.newKey(map[string]any{"name": "free", "limit": 100})
