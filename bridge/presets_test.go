@@ -230,6 +230,11 @@ func TestPresetsCommandDevices(t *testing.T) {
 			if a := next(t, "answer", h.answers.answered); a.ID != "01J" || string(a.Result) != s.result {
 				t.Errorf("answer %s %s%s, want %s", a.ID, a.Result, a.Fault, s.result)
 			}
+			// A command may come back to the hub that has sent it: that is no refusal.
+			wantStats(t, e, "acknowledgement of all", func(s bridge.ExternalStats) bool { return s.InFlight == 0 && s.Acked == s.Received })
+			if got := e.Stats().Refused; got != 0 {
+				t.Errorf("%d messages were refused", got)
+			}
 		})
 	}
 }

@@ -22,6 +22,11 @@ func (l *line) screen(in paho.Message) (taken bool, err error) {
 	if err := CheckTopic(in.Topic()); err != nil {
 		return true, l.refuse(in, "", &refusal{reason: ReasonBadTopic, message: err.Error()})
 	}
+	if e.maps != nil && e.maps.Ignores(in.Topic()) { // what the hub has published itself, as a rule
+		e.metrics.passed.Inc()
+		l.settle(in)
+		return true, nil
+	}
 	if e.echoes.heard(in.Topic(), in.Payload()) {
 		return true, l.refuse(in, "", &refusal{reason: ReasonEcho, message: "the hub has published this itself"})
 	}

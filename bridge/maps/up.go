@@ -92,13 +92,22 @@ func (s *Set) Up(w *Scratch, m Message) ([]Outcome, error) {
 		}
 	}
 	switch {
-	case !matched && slices.ContainsFunc(s.ignored, func(p pattern) bool { _, is := p.match(m.Topic, nil); return is }):
+	case !matched && s.ignores(m.Topic):
 	case !matched:
 		return nil, &Refusal{Reason: ReasonUnmapped, Message: s.nearest(m.Topic)}
 	case len(w.outcomes) == 0 && refused != nil:
 		return nil, refused
 	}
 	return w.outcomes, nil
+}
+
+// Ignores reports whether a topic comes along and means nothing: no map is for it, and a group says so.
+func (s *Set) Ignores(topic string) bool {
+	return s.ignores(topic) && !slices.ContainsFunc(s.rules, func(r *rule) bool { _, is := r.match(topic); return is })
+}
+
+func (s *Set) ignores(topic string) bool {
+	return slices.ContainsFunc(s.ignored, func(p pattern) bool { _, is := p.match(topic, nil); return is })
 }
 
 func isRefusal(err error) bool {

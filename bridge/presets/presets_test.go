@@ -314,7 +314,7 @@ func TestLoadSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		{presets.Use{Name: "tasmato"}, `"tasmato" is no preset: there are esphome, shelly, tasmota, zigbee2mqtt`},
-		{presets.Use{Name: "zigbee2mqtt", Options: map[string]string{"basis": "x"}}, "options.basis: there is no such option; there are base, gateway, prefix"},
+		{presets.Use{Name: "zigbee2mqtt", Options: map[string]string{"basis": "x"}}, "options.basis: there is no such option; there are base, gateway, measurement, prefix"},
 		{presets.Use{Name: "tasmota", Options: map[string]string{"full_topic": "home/%topic%/"}}, `options.full_topic: "home/%topic%/" has not %prefix% and %topic%`},
 	} {
 		if _, err := presets.Load(test.use.Name, test.use.Options); err == nil || !strings.Contains(err.Error(), test.want) {
