@@ -12,6 +12,8 @@ import (
 // Bridges tells how the MQTT bridges fare.
 type Bridges interface {
 	Bridges() []Bridge // the embedded broker first
+	// Try says what a message on a bridge would become; ok is false where there is no such bridge.
+	Try(bridge, topic string, payload []byte, retained bool) (tried TriedMessage, ok bool)
 }
 
 // Bridge is an MQTT broker that brings devices, and how it fares since the hub's start.
@@ -83,6 +85,7 @@ type bridgesOutput struct {
 type bridgeOutput struct{ Body Bridge }
 
 func (s *Server) registerBridges() {
+	s.registerTry()
 	tags := []string{"bridges"}
 	register(s, viewer, huma.Operation{
 		OperationID: "list-bridges", Method: http.MethodGet, Path: "/api/v1/bridges", Tags: tags, Summary: "How the MQTT bridges fare",

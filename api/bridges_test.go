@@ -26,6 +26,32 @@ func (fakeBridges) Bridges() []api.Bridge {
 	}
 }
 
+func (fakeBridges) Try(bridge, topic string, payload []byte, retained bool) (api.TriedMessage, bool) {
+	if topic == "none" {
+		return api.TriedMessage{Reason: "unmapped", Message: "no map is for the topic"}, true
+	}
+	ts := int64(5)
+	o := api.TriedOutcome{As: "telemetry", Device: "d", TS: &ts, Values: map[string]any{"payload": string(payload), "retained": retained}}
+	return api.TriedMessage{Outcomes: []api.TriedOutcome{o}}, bridge == "home"
+}
+
+func TestAMessageIsTried(t *testing.T) {
+	b := newBench(t, api.Config{})
+	const path = "/api/v1/bridges/home/try"
+	for body, want := range map[string]string{
+		`{"topic":"a/b","payload":"{\"t\":1}"}`:                   `{"outcomes":[{"as":"telemetry","device":"d","registered":false,"ts":5,"values":{"payload":"{\"t\":1}","retained":false}}]}`,
+		`{"topic":"a/b","payload_base64":"eA==","retained":true}`: `"values":{"payload":"x","retained":true}`,
+		`{"topic":"none"}`: `{"outcomes":[],"reason":"unmapped","message":"no map is for the topic"}`,
+	} {
+		if got := string(b.ask("POST", path, "op_viewer", body).want(200).body); !strings.Contains(got, want) {
+			t.Errorf("%s\nhas no %s", got, want)
+		}
+	}
+	b.ask("POST", path, "op_viewer", `{"topic":"a","payload_base64":"?"}`).wantProblem(422, "invalid")
+	b.ask("POST", path, "op_viewer", `{"topic":"a","payload":"x","payload_base64":"eA=="}`).wantProblem(422, "invalid")
+	b.ask("POST", "/api/v1/bridges/attic/try", "op_viewer", `{"topic":"a"}`).wantProblem(404, "bridge_not_found")
+}
+
 func TestBridgesAreListedAndOneIsShownWithExamples(t *testing.T) {
 	b := newBench(t, api.Config{})
 	list := string(b.ask("GET", "/api/v1/bridges", "op_viewer", "").want(200).body)

@@ -29,7 +29,7 @@ func reaches() map[string]string {
 		"import-devices": "all", "start-replay": "all", "get-replay": "all", "cancel-replay": "all", "list-types": "all", "get-type": "all", "set-type": "all", "metrics": "all",
 		"list-enrolment-keys": "all", "get-enrolment-key": "all", "create-enrolment-key": "all", "delete-enrolment-key": "all", "update-enrolment-key": "all",
 		"list-discovered": "all", "get-discovered": "all", "admit-device": "all", "drop-discovered": "all", "list-ignored": "all", "ignore-device": "all", "notice-device": "all",
-		"list-bridges": "all", "get-bridge": "all",
+		"list-bridges": "all", "get-bridge": "all", "try-bridge": "all",
 		"list-operators": "all", "create-operator": "all", "get-operator": "all", "change-operator": "all", "delete-operator": "all",
 		"new-operator-token": "all", "revoke-operator-token": "all",
 	}

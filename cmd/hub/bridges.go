@@ -5,6 +5,7 @@ import (
 
 	"telemetryhub/api"
 	"telemetryhub/bridge"
+	"telemetryhub/bridge/maps"
 )
 
 // bridgesAPI is the bridges as the API asks for them.
@@ -17,6 +18,33 @@ func (b bridgesAPI) Bridges() []api.Bridge {
 		all = append(all, bridgeView(external.Numbers()))
 	}
 	return all
+}
+
+// Try implements api.Bridges.
+func (b bridgesAPI) Try(name, topic string, payload []byte, retained bool) (api.TriedMessage, bool) {
+	m := maps.Message{Topic: topic, Payload: payload, Retained: retained}
+	if name == bridge.EmbeddedName {
+		return triedView(b.h.broker.Try(m)), true
+	}
+	for _, external := range b.h.externals {
+		if external.Name() == name {
+			return triedView(external.Try(m)), true
+		}
+	}
+	return api.TriedMessage{}, false
+}
+
+func triedView(t bridge.Trial) api.TriedMessage {
+	v := api.TriedMessage{Passed: t.Passed, Reason: t.Reason, Message: t.Message}
+	for _, o := range t.Outcomes {
+		v.Outcomes = append(v.Outcomes, api.TriedOutcome{
+			Map: o.Map, As: string(o.As), Device: o.Device, Registered: o.Registered, Type: o.Type, Label: o.Label, Model: o.Model, Firmware: o.Firmware,
+			Measurement: o.Measurement, Boot: o.Boot, Seq: o.Seq, TS: o.TS, AgeMs: o.AgeMs, Values: o.Values, Units: o.Units, Quarantined: o.Quarantined,
+			State: o.State, Online: o.Online, Method: o.Method, Correlation: o.Correlation, Result: o.Result, Error: o.Error, Progress: o.Progress,
+			Reason: o.Reason, Message: o.Message,
+		})
+	}
+	return v
 }
 
 func bridgeView(n bridge.Numbers) api.Bridge {

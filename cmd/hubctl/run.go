@@ -56,6 +56,7 @@ type commandLine struct {
 	Bridge struct {
 		Ls     bridgeLs     `cmd:"" help:"List the bridges and how they fare."`
 		Show   bridgeShow   `cmd:"" help:"Show a bridge, and the last messages that it refused."`
+		Try    bridgeTry    `cmd:"" help:"Show what a message would become, or why not."`
 		Seen   bridgeSeen   `cmd:"" help:"List devices that bridges have seen and that are not registered."`
 		Admit  bridgeAdmit  `cmd:"" help:"Register devices that were seen; their next message counts."`
 		Ignore bridgeIgnore `cmd:"" help:"Keep devices off that list, or undo it."`
