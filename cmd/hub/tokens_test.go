@@ -87,21 +87,28 @@ func (h *hubProcess) showByMQTT(url, user, token string) string {
 	}
 	defer client.Disconnect(0)
 	issued := make(chan string, 1)
-	subscribe := func() {
-		client.Subscribe("devices/"+user+"/issued", 0, func(_ mqtt.Client, m mqtt.Message) { issued <- string(m.Payload()) }).Wait()
+	client.Subscribe("devices/"+user+"/issued", 0, func(_ mqtt.Client, m mqtt.Message) { issued <- string(m.Payload()) }).Wait()
+	expired := func() string { // a refusal has no words in MQTT 3.1.1: it is the acknowledgement that does not come
+		_, counted, _ := strings.Cut(h.metrics(), `hub_mqtt_refused_total{reason="credentials_expired"} `)
+		counted, _, _ = strings.Cut(counted, "\n")
+		return counted
 	}
-	subscribe()
+	before, refused := expired(), false
 	sent := client.Publish("devices/"+user+"/telemetry", 1, false, `{"T":1}`)
-	subscribe() // answered after the telemetry
-	select {
-	case <-sent.Done():
-		if sent.Error() == nil {
-			return "in"
+	until(h.t, "an acknowledgement or a refusal", func() bool {
+		select {
+		case <-sent.Done():
+			return true
+		default:
+			refused = expired() != before
+			return refused
 		}
+	})
+	switch {
+	case !refused && sent.Error() == nil:
+		return "in"
+	case !refused:
 		return (<-cut).Error()
-	case err := <-cut:
-		return err.Error()
-	default: // a refusal has no words in MQTT 3.1.1: it is the acknowledgement that does not come
 	}
 	client.Publish("devices/"+user+"/credentials", 0, false, `{}`)
 	select {
