@@ -177,6 +177,36 @@ func TestStreamFilters(t *testing.T) {
 	})
 }
 
+func TestAStreamTellsOfDevicesThatAreSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newFakeHub()
+		s := newAPI(t, hub, api.Config{}, io.Discard)
+		c := newSlowClient()
+		close(c.take)
+		ended, hangUp := stream(t, s, hub, "?kind=discovered", c)
+		<-hub.discovery.found.opened
+		hub.discovery.found.c <- hub.discovery.seen[0]
+		synctest.Wait()
+		if text := c.text(); !strings.Contains(text, "event: discovered\ndata: {\"id\":\"f1\",\"bridge\":\"home\"") {
+			t.Errorf("%q", text)
+		}
+		hangUp()
+		<-ended
+		hub.let("op_viewer", &auth.Operator{Name: "vera", Role: auth.RoleViewer, Scope: auth.Scope{Tags: []string{"hall"}}})
+		for _, query := range []string{"?kind=discovered&device=d1", "?kind=presence", "?kind=discovered"} { // the last by one who does not see all
+			ended, hangUp := stream(t, s, hub, query, c)
+			synctest.Wait()
+			select {
+			case <-hub.discovery.found.opened:
+				t.Errorf("%s opens the feed", query)
+			default:
+			}
+			hangUp()
+			<-ended
+		}
+	})
+}
+
 // HTTP/2 would reset a stream that is silent for longer than one write may take.
 func TestASilentStreamHasNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package devices
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -16,11 +17,16 @@ type Admitted struct {
 	Firmware string    `json:"firmware,omitempty"` // both as they were announced then
 }
 
-// Adopt adds a device without a token, enabled; d.Admitted says how it came. Errors: *InvalidError, ErrExists.
+// Adopt adds a device without a token, enabled; d.Admitted says how it came. Errors: *InvalidError; ErrExists, and then Get
+// knows the one there is.
 func (r *Registry) Adopt(ctx context.Context, d Device) (Device, error) {
 	if err := d.validate(); err != nil {
 		return Device{}, err
 	}
 	d.Enabled, d.Created, d.Tokens = true, stamp(), nil
-	return d, r.put(ctx, d, 0)
+	err := r.put(ctx, d, 0)
+	if errors.Is(err, ErrExists) { // somebody else makes it at this moment
+		err = errors.Join(err, r.refresh(ctx, d.ID))
+	}
+	return d, err
 }

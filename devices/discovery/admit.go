@@ -77,7 +77,8 @@ func (e *Seen) device(kind string, tags []string) devices.Device {
 	return d
 }
 
-// recount is how often a rule that has all its devices is compared with the registry, from which some may be gone.
+// recount is how often, while strangers come, the rules are compared with the registry: devices may be gone from it, and
+// other hubs admit by the same rules.
 const recount = 10 * time.Second
 
 // count compares what the rules have with the registry. It needs mu, unless nobody else has the list yet.
@@ -102,7 +103,7 @@ func (l *List) choose(e *Seen, now time.Time) (r *rule, held string) {
 		if !r.takes(&e.Sighting) {
 			continue
 		}
-		if r.has >= r.max() && now.Sub(r.counted) >= recount {
+		if now.Sub(r.counted) >= recount {
 			l.count(now)
 		}
 		if r.has >= r.max() {

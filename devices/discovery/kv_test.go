@@ -61,6 +61,16 @@ func (m *memoryKV) write(key string, value []byte, op jetstream.KeyValueOp, allo
 	return m.revision, nil
 }
 
+func (m *memoryKV) Get(_ context.Context, key string) (jetstream.KeyValueEntry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.values[key]
+	if !ok || e.op != jetstream.KeyValuePut {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return e, nil
+}
+
 func (m *memoryKV) Put(_ context.Context, key string, value []byte) (uint64, error) {
 	return m.write(key, value, jetstream.KeyValuePut, func(memoryEntry, bool) bool { return true })
 }
