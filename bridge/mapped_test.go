@@ -38,7 +38,7 @@ func plugs() maps.Group {
 		},
 		Commands: []maps.Command{
 			{Method: "power", Topic: "cmnd/{device}/POWER", Payload: "{params.state}", Answer: &maps.Answer{Topic: "stat/{device}/RESULT", Result: "$.POWER", Error: "$.Error"}},
-			{Method: "warm", Topic: "cmnd/{device}/WARM", Payload: "{params.to}", DoneWhen: &maps.Done{When: "(values.Temp ?? 0) >= params.to", Within: time.Minute}},
+			{Method: "warm", Topic: "cmnd/{device}/WARM", Payload: "{params.to}", Params: map[string]any{"required": []any{"to"}}, DoneWhen: &maps.Done{When: "(values.Temp ?? 0) >= params.to", Within: time.Minute}},
 			{Method: "deaf", Topic: "cmnd/{device}/DEAF"},
 		},
 	}
@@ -164,8 +164,8 @@ func TestMappedCommands(t *testing.T) {
 	if err = h.send("plug-1", wire.Command{ID: "H", Method: "power", Attempt: 1}); err == nil || !strings.Contains(err.Error(), "{params.state} is not there") {
 		t.Errorf("error %v", err)
 	}
-	if methods, within, mapped := e.Commands("plug-1", "warm"); !mapped || within != time.Minute || len(methods) != 3 {
-		t.Errorf("%v %s %v", methods, within, mapped)
+	if of, mapped := e.Commands("plug-1", "warm"); !mapped || of.Within != time.Minute || len(of.Methods) != 3 || string(of.Params) != `{"required":["to"]}` {
+		t.Errorf("%+v %v", of, mapped)
 	}
 	if len(h.answers.answered) != 0 {
 		t.Error("an answer was told that nobody gave")

@@ -274,12 +274,19 @@ func (m *mappings) of(device string) *mapping {
 	return m.byDevice[device]
 }
 
-// Commands returns the methods that a device has by the maps of this bridge, and how long that method's outcome takes at
-// most, 0 where nothing says so. mapped is false of a device that was not heard of by a map.
-func (e *External) Commands(device, method string) (methods []string, within time.Duration, mapped bool) {
+// MappedCommands is what the maps of a bridge say of the commands of a device, and of one method.
+type MappedCommands struct {
+	Methods []string        // all of the device's
+	Within  time.Duration   // that the method's outcome takes at most; 0: nothing says so
+	Params  json.RawMessage // JSON Schema of the method's params; nil: any
+}
+
+// Commands says which commands a device has by the maps of this bridge. mapped is false of a device that was not heard of
+// by a map.
+func (e *External) Commands(device, method string) (of MappedCommands, mapped bool) {
 	by := e.mapped.of(device)
 	if by == nil {
-		return nil, 0, false
+		return of, false
 	}
-	return e.maps.Methods(by.group, by.kind), e.maps.Within(by.group, by.kind, method), true
+	return MappedCommands{e.maps.Methods(by.group, by.kind), e.maps.Within(by.group, by.kind, method), e.maps.Params(by.group, by.kind, method)}, true
 }

@@ -1,6 +1,7 @@
 package maps
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +20,7 @@ type command struct {
 	devices  []*template
 	answer   *answers
 	done     *done
+	params   json.RawMessage // JSON Schema; nil: any
 	examples []CommandExample
 }
 
@@ -59,6 +61,10 @@ func (c *compiler) compileCommand(at string, from *Command, mapNames map[string]
 		c.fault(at+".method", "%q is not a method: at most 128 bytes, and hub. is the hub's own", from.Method)
 	}
 	var err error
+	if from.Params != nil {
+		cmd.params, err = json.Marshal(from.Params)
+		c.check(at+".params", err)
+	}
 	cmd.when, err = compileProgram(from.When, downward{}, true)
 	c.check(at+".when", err)
 	switch from.QoS {

@@ -90,3 +90,12 @@ func (s *Set) CheckSplit() error {
 	}
 	return nil
 }
+
+// Params returns the JSON Schema of a command's params, nil where its map has none.
+func (s *Set) Params(group, deviceType, method string) json.RawMessage {
+	cmd, e := s.command(group, Target{Type: deviceType}, method)
+	if e != nil {
+		return nil
+	}
+	return cmd.params
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"reflect"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"telemetryhub/bridge"
 	"telemetryhub/commands"
 	"telemetryhub/commands/catalogue"
 )
@@ -74,8 +76,9 @@ func TestCheckConfigAsACommand(t *testing.T) {
 // taken is a device that has one method.
 type taken struct{ methods []string }
 
-func (m taken) Commands(device, _ string) ([]string, time.Duration, bool) {
-	return m.methods, 5 * time.Second, device == "plug"
+func (m taken) Commands(device, _ string) (bridge.MappedCommands, bool) {
+	schema := json.RawMessage(`{"type":"object","required":["on"]}`)
+	return bridge.MappedCommands{Methods: m.methods, Within: 5 * time.Second, Params: schema}, device == "plug"
 }
 
 func TestMappedDevicesTakeTheirMethodsOnly(t *testing.T) {
@@ -90,10 +93,10 @@ func TestMappedDevicesTakeTheirMethodsOnly(t *testing.T) {
 		{"plug", "bridge:home", "power", 5 * time.Second, false},
 		{"plug", "bridge:home", "explode", 0, true},
 		{"plug", "bridge:any", "explode", 5 * time.Second, false},
-		{"other", "bridge:home", "explode", 5 * time.Second, false},
+		{"other", "bridge:home", "explode", 0, false},
 		{"plug", "wss", "explode", 0, false},
 	} {
-		within, err := m.check(test.device, test.transport, test.method)
+		within, err := m.check(test.device, test.transport, test.method, json.RawMessage(`{"on":true}`))
 		of, refused := errors.AsType[*commands.InvalidError](err)
 		if within != test.within || refused != test.refused {
 			t.Errorf("%+v: %s, %v", test, within, err)
@@ -101,5 +104,9 @@ func TestMappedDevicesTakeTheirMethodsOnly(t *testing.T) {
 		if refused && (of.Reason != catalogue.ReasonMethod || of.Message != `no map of bridge:home says how "explode" goes to the device; it has power`) {
 			t.Error(of)
 		}
+	}
+	_, err := m.check("plug", "bridge:home", "power", json.RawMessage(`{}`))
+	if of, refused := errors.AsType[*commands.InvalidError](err); !refused || of.Reason != catalogue.ReasonParams || len(of.Faults) != 1 {
+		t.Errorf("params that do not fit: %v", err)
 	}
 }

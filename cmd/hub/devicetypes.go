@@ -188,7 +188,7 @@ func (c commandCheck) Check(r commands.Request) (commands.Terms, error) {
 	if err != nil {
 		return commands.Terms{}, err
 	}
-	within, err := c.mapped.check(r.Device, presence.Transport, r.Method)
+	within, err := c.mapped.check(r.Device, presence.Transport, r.Method, r.Params)
 	if err != nil {
 		return commands.Terms{}, err
 	}

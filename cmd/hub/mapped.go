@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,7 +23,7 @@ type mappedDevices struct {
 
 // mapper is a bridge with maps.
 type mapper interface {
-	Commands(device, method string) (methods []string, within time.Duration, mapped bool)
+	Commands(device, method string) (of bridge.MappedCommands, mapped bool)
 }
 
 func (m *mappedDevices) add(transport string, by mapper) {
@@ -33,25 +35,46 @@ func (m *mappedDevices) add(transport string, by mapper) {
 	m.byBridge[transport] = by
 }
 
-// check refuses a command that no map of the device's bridge has, before it is recorded, and returns how long its outcome
-// takes at most, 0 where nothing says so.
-func (m *mappedDevices) check(device, transport, method string) (time.Duration, error) {
+// check refuses a command that no map of the device's bridge has, or whose params do not fit it, before it is recorded,
+// and returns how long its outcome takes at most, 0 where nothing says so.
+func (m *mappedDevices) check(device, transport, method string, params json.RawMessage) (time.Duration, error) {
 	m.mu.RLock()
 	by := m.byBridge[transport]
 	m.mu.RUnlock()
 	if by == nil {
 		return 0, nil
 	}
-	methods, within, mapped := by.Commands(device, method)
-	if !mapped || slices.Contains(methods, method) || slices.Contains(methods, bridge.AnyMethod) {
-		return within, nil
+	of, mapped := by.Commands(device, method)
+	if !mapped {
+		return 0, nil
+	}
+	if slices.Contains(of.Methods, method) || slices.Contains(of.Methods, bridge.AnyMethod) {
+		return of.Within, checkMappedParams(of.Params, method, params)
 	}
 	has := "none"
-	if len(methods) > 0 {
-		has = strings.Join(methods, ", ")
+	if len(of.Methods) > 0 {
+		has = strings.Join(of.Methods, ", ")
 	}
 	return 0, &commands.InvalidError{
 		Field: "method", Reason: catalogue.ReasonMethod,
 		Message: fmt.Sprintf("no map of %s says how %q goes to the device; it has %s", transport, method, has),
 	}
+}
+
+// checkMappedParams holds params against the schema of a map, which is compiled for each command: they are few.
+func checkMappedParams(schema json.RawMessage, method string, params json.RawMessage) error {
+	if schema == nil {
+		return nil
+	}
+	const kind = "mapped"
+	one, err := catalogue.New([]catalogue.Type{{Name: kind, Methods: map[string]catalogue.Method{method: {Params: schema}}}})
+	if err != nil {
+		return fmt.Errorf("the schema of method %s: %w", method, err) // the configuration's check has passed it
+	}
+	_, err = one.Check(catalogue.Call{Type: kind, Method: method, Params: params})
+	if refusal, ok := errors.AsType[*catalogue.Refusal](err); ok {
+		refusal.Message = "the params do not fit method " + method + " of the device's map"
+		return refused(refusal)
+	}
+	return err
 }
