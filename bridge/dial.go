@@ -48,10 +48,13 @@ func (e *External) dialWebSocket(ctx context.Context, u *url.URL, trust *tls.Con
 	}()
 	select {
 	case r := <-opened:
-		if r.err != nil && strings.Contains(r.err.Error(), "bad handshake") {
+		if r.err == nil {
+			return r.conn, nil
+		}
+		if strings.Contains(r.err.Error(), "bad handshake") {
 			return nil, fmt.Errorf("%w: what answers at %s takes no WebSocket for MQTT; check the path and the headers", r.err, u.Redacted())
 		}
-		return r.conn, r.err
+		return nil, fmt.Errorf("open a websocket: %w", r.err)
 	case <-ctx.Done():
 		go func() {
 			if late := <-opened; late.err == nil {

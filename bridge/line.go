@@ -90,22 +90,28 @@ func (l *line) resumes(session bool) {
 	}
 }
 
-// wait waits for paho's token or the end of the connection.
+// wait waits for paho's token or the end of the connection. While the hub does not read, no answer can come, and the
+// wait goes on.
 func (l *line) wait(t paho.Token) error { return l.waitFor(t, l.external.cfg.Timing.Connect) }
 
 func (l *line) waitFor(t paho.Token, limit time.Duration) error {
 	patience := time.NewTimer(limit)
 	defer patience.Stop()
-	select {
-	case <-t.Done():
-		if t.Error() != nil && l.alive.Err() != nil {
-			return context.Cause(l.alive) // paho knows less of it
+	for {
+		select {
+		case <-t.Done():
+			if t.Error() != nil && l.alive.Err() != nil {
+				return context.Cause(l.alive) // paho knows less of it
+			}
+			return t.Error()
+		case <-l.alive.Done():
+			return context.Cause(l.alive)
+		case <-patience.C:
+			if in := l.inlet.Load(); in == nil || in.listens.Load() != 0 {
+				return &ending{endSilent, fmt.Errorf("no answer from the broker within %s", limit)}
+			}
+			patience.Reset(limit)
 		}
-		return t.Error()
-	case <-l.alive.Done():
-		return context.Cause(l.alive)
-	case <-patience.C:
-		return &ending{endSilent, fmt.Errorf("no answer from the broker within %s", limit)}
 	}
 }
 
