@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -87,7 +86,7 @@ func TestExternalTakesQoS2Once(t *testing.T) {
 	})
 	h.journal.hold()
 	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) {
-		cfg.QoS, cfg.Timing.Connect, cfg.Timing.Keepalive = 2, 10*time.Second, time.Minute
+		cfg.QoS = 2
 	})
 	h.journal.until(t, "append", func() bool { return h.journal.appended == 1 })
 	if len(told) > 0 {
@@ -139,7 +138,7 @@ func TestExternalHoldsARepeatedQoS2MessageUntilTheFirstIsDurable(t *testing.T) {
 		})
 	})
 	h.journal.hold()
-	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) { cfg.QoS, cfg.Timing.Connect = 2, 10*time.Second })
+	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) { cfg.QoS = 2 })
 	h.journal.until(t, "append", func() bool { return h.journal.appended == 1 })
 	resent <- true
 	wantStats(t, e, "repeated message", func(s bridge.ExternalStats) bool { return s.Repeated == 1 && s.Connects == 2 })
@@ -177,7 +176,7 @@ func TestExternalAcknowledgesWhatIsRedeliveredForEver(t *testing.T) {
 		})
 	})
 	e := openBad(t, h, b, func(cfg *bridge.ExternalConfig) {
-		cfg.QoS, cfg.Window.Messages, cfg.Timing.Connect = 2, 8, 10*time.Second
+		cfg.QoS, cfg.Window.Messages = 2, 8
 	})
 	for n := range messages * times {
 		if id, want := next(t, "acknowledgement", acked), uint16(n%messages+1); id != want {
