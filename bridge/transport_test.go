@@ -271,8 +271,9 @@ func TestExternalSaysOnItsStatusTopicWhatItIs(t *testing.T) {
 	m.client("hub-1")
 	want("offline")
 	want("online")
+	wantStats(t, e, "connection", func(s bridge.ExternalStats) bool { return s.Connects == 2 && s.Connected })
 	closeExternal(t, e)
-	want("offline")
+	want("offline") // by the hub: a DISCONNECT drops the will
 
 	late := m.client("late")
 	defer late.Disconnect(100)
