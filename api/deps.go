@@ -82,7 +82,7 @@ type Ingest interface {
 	Commit(ctx context.Context, device string, t *wire.Telemetry) error
 	// Refuse counts one frame that could not be used.
 	Refuse(device, reason string)
-	// Latest returns the newest value of each field of the default measurement, as far as it is in memory or found in the
+	// Latest returns the newest value of each field of the device's home measurement, as far as it is in memory or found in the
 	// store before ctx ends.
 	Latest(ctx context.Context, device string) map[string]Value
 	// Forget drops the newest values of a device that was deleted.

@@ -44,7 +44,8 @@ type Device struct {
 	Slowed         *Slowed           `json:"slowed,omitempty" doc:"Of one device, not in lists: what its limits have cost it since the hub's start; left out: nothing"`
 	Enrolled       *EnrolledView     `json:"enrolled,omitempty" doc:"By which enrolment key it came"`
 	Admitted       *AdmittedView     `json:"admitted,omitempty" doc:"How it came, where a bridge had seen it first"`
-	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field; only with latest=true"`
+	Measurement    string            `json:"measurement" doc:"Its home: where its readings are looked for when nobody names a measurement"`
+	Latest         map[string]Value  `json:"latest,omitempty" doc:"By field, of its home; only with latest=true"`
 }
 
 // view joins what the registry and the sessions know.
@@ -54,7 +55,7 @@ func (s *Server) view(d devices.Device) Device {
 		ID: d.ID, Type: d.Type, Tags: d.Tags, Attributes: d.Attributes, Enabled: d.Enabled, Created: d.Created,
 		Online: p.Online, Transport: p.Transport, Remote: p.Remote, ConnectedAt: p.ConnectedAt, LastSeen: p.LastSeen,
 		DisconnectedAt: p.DisconnectedAt, Cause: p.Cause, Firmware: p.Firmware, Model: p.Model, Methods: p.Methods,
-		Units: s.units(d), Enrolled: viewEnrolled(d), Admitted: viewAdmitted(d),
+		Units: s.units(d), Measurement: s.home(d), Enrolled: viewEnrolled(d), Admitted: viewAdmitted(d),
 	}
 	if d.Enrolled != nil { // what it said then, until a session knows better
 		v.Model, v.Firmware = cmp.Or(v.Model, d.Enrolled.Model), cmp.Or(v.Firmware, d.Enrolled.Firmware)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -24,7 +26,7 @@ const (
 type historyInput struct {
 	DevicePath
 	Fields      []string `query:"fields" doc:"Names, parted by commas; all when left out"`
-	Measurement string   `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
+	Measurement string   `query:"measurement" maxLength:"128" doc:"The home of the device's type when left out, which is telemetry unless the type has another"`
 	From        string   `query:"from" doc:"Inclusive: RFC 3339, ms since 1970, or back from now such as -1h or -7d; without it from the first reading"`
 	To          string   `query:"to" doc:"Exclusive, as from; without it to the last reading"`
 	Every       string   `query:"every" doc:"Width of windows, such as 1m; needs from"`
@@ -44,7 +46,7 @@ type historyOutput struct {
 
 type latestInput struct {
 	DevicePath
-	Measurement string `query:"measurement" maxLength:"128" doc:"telemetry when left out"`
+	Measurement string `query:"measurement" maxLength:"128" doc:"The home of the device's type when left out, which is telemetry unless the type has another"`
 }
 
 // AgedValue is a value and how old it is.
@@ -76,12 +78,12 @@ func (s *Server) registerHistory() {
 }
 
 func (s *Server) history(ctx context.Context, in *historyInput) (*historyOutput, error) {
-	if _, err := s.find(in.ID); err != nil {
+	d, err := s.find(in.ID)
+	if err != nil {
 		return nil, err
 	}
-	q := HistoryQuery{Device: in.ID, Measurement: in.Measurement, Fields: fieldNames(in.Fields), Fn: in.Fn, Limit: in.Limit, Cursor: in.Cursor}
+	q := HistoryQuery{Device: in.ID, Measurement: cmp.Or(in.Measurement, s.home(d)), Fields: fieldNames(in.Fields), Fn: in.Fn, Limit: in.Limit, Cursor: in.Cursor}
 	now := s.cfg.Now()
-	var err error
 	if q.From, err = parseTime("from", in.From, now); err != nil {
 		return nil, err
 	}
@@ -181,6 +183,12 @@ func fieldNames(given []string) []string {
 	return names
 }
 
+// home is the measurement that a device's readings stand in where nobody names one.
+func (s *Server) home(d devices.Device) string {
+	of, _ := s.deps.Profiles.OfType(d.Type)
+	return cmp.Or(of.Home, wire.DefaultMeasurement)
+}
+
 func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, error) {
 	d, err := s.find(in.ID)
 	if err != nil {
@@ -188,12 +196,14 @@ func (s *Server) latest(ctx context.Context, in *latestInput) (*latestOutput, er
 	}
 	// The memory is ahead of the store, the store knows what the memory has not seen: the newer of both, by field.
 	var fresh map[string]Value
-	if in.Measurement == "" || in.Measurement == wire.DefaultMeasurement {
+	home := s.home(d)
+	measurement := cmp.Or(in.Measurement, home)
+	if measurement == home {
 		known, cancel := context.WithTimeout(ctx, latestTimeout)
 		fresh = s.deps.Ingest.Latest(known, in.ID)
 		cancel()
 	}
-	stored, err := s.deps.History.Latest(ctx, in.ID, in.Measurement)
+	stored, err := s.deps.History.Latest(ctx, in.ID, measurement)
 	if err != nil && len(fresh) == 0 {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func (h *fakeHub) profiles(cfg api.Config) fakeProfiles {
 	}, "node": {
 		Keepalive: devices.Keepalive{Interval: 2 * time.Minute},
 		Limits:    map[string]int64{devices.LimitConnects: 30},
+		Home:      "nodes",
 		Fields:    map[string]devices.Field{"on": {Type: "boolean"}},
 	}}), h}
 }

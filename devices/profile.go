@@ -9,6 +9,7 @@ import (
 // that was given out does not change.
 type Profile struct {
 	Type      string // as the configuration names it; empty: the device has none, or one that is not configured
+	Home      string // measurement that its readings stand in where nobody names one; empty: the default one
 	Keepalive Keepalive
 	Limits    Limits
 	Fields    map[string]Field // by name; those that the type knows
@@ -39,6 +40,7 @@ type TypeProfile struct {
 	Keepalive Keepalive        // 0 in a member: not said
 	Limits    map[string]int64 // by name, checked by CheckLimit
 	Fields    map[string]Field
+	Home      string // measurement; empty: the default one
 }
 
 // Profiles knows what holds for each device. The types are fixed; what is of the device is in the registry, and counts as
@@ -56,7 +58,7 @@ func NewProfiles(registry *Registry, common Profile, types map[string]TypeProfil
 	p := &Profiles{registry: registry, common: common, types: map[string]*Profile{}, said: map[string]map[string]int64{}}
 	for name, t := range types {
 		of := common
-		of.Type, of.Fields = name, t.Fields
+		of.Type, of.Fields, of.Home = name, t.Fields, t.Home
 		for _, one := range []struct {
 			to   *time.Duration
 			said time.Duration

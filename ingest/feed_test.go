@@ -55,7 +55,7 @@ func noted(l *Latest, device, payload string) {
 }
 
 func TestTheLatestIsTheLastMeasuredOfEachField(t *testing.T) {
-	l := &Latest{byDevice: map[string]*latestOf{}}
+	l := &Latest{}
 	if v, complete := l.Get("a"); v != nil || complete {
 		t.Fatalf("of nobody: %v %v", v, complete)
 	}

@@ -39,6 +39,7 @@ type Config struct {
 	Fields       FieldLimits
 	DeviceFields func(device string) int                        // how many distinct fields this device may have; nil: Fields.Device
 	FieldType    func(device, field string) FieldType           // what the device's type says of a field, "" for nothing; nil: nothing
+	Home         func(device string) string                     // measurement whose newest values are kept of this device, "" for the default one; nil: that for all
 	Crowded      func(crowded bool)                             // told when devices begin to wait for those that are live, and when none has for a while; nil: nobody
 	SetAside     func(device, reason, message string, n uint64) // told of readings that are in the quarantine now; it must not wait; nil: nobody
 
@@ -79,7 +80,7 @@ type Ingest struct {
 // Open reads what the hub knew, and what is in the journal beyond it, and starts the journal and the writer.
 func Open(ctx context.Context, cfg Config, bus Bus, store Store, reg prometheus.Registerer, log *slog.Logger) (*Ingest, error) {
 	in := &Ingest{
-		Latest:   &Latest{byDevice: map[string]*latestOf{}},
+		Latest:   &Latest{home: cfg.Home},
 		Feed:     &Feed{subs: map[*Subscription]bool{}},
 		arrivals: &arrivals{byDevice: map[string]*arrival{}},
 		done:     make(chan error, 1),

@@ -16,14 +16,16 @@ type Value struct {
 	Time  int64
 }
 
-// Latest is the newest value of each field of the default measurement, by the time of its measuring. It is a cache: it
+// Latest is the newest value of each field of a device's home measurement, by the time of its measuring. It is a cache: it
 // knows a device wholly once Seed has told what the store has. The zero value knows none.
 type Latest struct {
+	home     func(device string) string // "": the default measurement; nil: that for all
 	mu       sync.RWMutex
 	byDevice map[string]*latestOf
 }
 
 type latestOf struct {
+	home   string // measurement that the fields are of
 	fields map[string]*latestField
 	seeded bool
 }
@@ -56,12 +58,19 @@ func (f *latestField) value() Value {
 
 // note takes the fields of a reading that goes to the store.
 func (l *Latest) note(device string, measurement []byte, r *wire.Reading) {
-	if len(measurement) > 0 && string(measurement) != wire.DefaultMeasurement {
-		return
+	if string(measurement) == wire.DefaultMeasurement {
+		measurement = nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := l.of(device)
+	if string(measurement) != d.home {
+		if l.homeOf(device) != string(measurement) {
+			return
+		}
+		delete(l.byDevice, device) // its type has changed
+		d = l.of(device)
+	}
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		known := d.fields[string(f.Name)]
@@ -105,10 +114,20 @@ func (l *Latest) of(device string) *latestOf {
 		if l.byDevice == nil {
 			l.byDevice = map[string]*latestOf{}
 		}
-		d = &latestOf{fields: map[string]*latestField{}}
+		d = &latestOf{home: l.homeOf(device), fields: map[string]*latestField{}}
 		l.byDevice[device] = d
 	}
 	return d
+}
+
+func (l *Latest) homeOf(device string) string {
+	if l.home == nil {
+		return ""
+	}
+	if home := l.home(device); home != wire.DefaultMeasurement {
+		return home
+	}
+	return ""
 }
 
 // Get returns the device's newest values, and whether older ones may be in the store only.

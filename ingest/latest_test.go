@@ -2,6 +2,9 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"telemetryhub/wire"
@@ -50,5 +53,37 @@ func TestLatestForgetsADevice(t *testing.T) {
 	}
 	if values, _ := l.Get("b"); len(values) != 1 {
 		t.Errorf("the other device has %v", values)
+	}
+}
+
+// A device whose readings stand in another measurement shows those, and begins anew when its type changes.
+func TestLatestIsOfTheDevicesHome(t *testing.T) {
+	home := "tasmota"
+	l := &Latest{home: func(device string) string {
+		if device == "plug" {
+			return home
+		}
+		return ""
+	}}
+	reading := func(field string) *wire.Reading {
+		return &wire.Reading{Time: 1, Fields: []wire.Field{{Name: []byte(field), Kind: wire.Float, Number: 1}}}
+	}
+	fields := func(device string) string {
+		values, _ := l.Get(device)
+		return strings.Join(slices.Sorted(maps.Keys(values)), " ")
+	}
+	for _, device := range []string{"plug", "node"} {
+		l.note(device, []byte("tasmota"), reading("POWER"))
+		l.note(device, nil, reading("a"))
+		l.note(device, []byte(wire.DefaultMeasurement), reading("b"))
+		l.note(device, []byte("other"), reading("c"))
+	}
+	if plug, node := fields("plug"), fields("node"); plug != "POWER" || node != "a b" {
+		t.Errorf("plug %q, node %q", plug, node)
+	}
+	home = wire.DefaultMeasurement
+	l.note("plug", nil, reading("a"))
+	if plug := fields("plug"); plug != "a" {
+		t.Errorf("plug %q after its type changed", plug)
 	}
 }

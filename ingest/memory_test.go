@@ -26,7 +26,7 @@ func TestMemoryOfADeviceIsBounded(t *testing.T) {
 		before := heap()
 		all := &arrivals{byDevice: map[string]*arrival{}}
 		accounts := map[string]*account{}
-		latest := &Latest{byDevice: map[string]*latestOf{}}
+		latest := &Latest{}
 		r := wire.Reading{Time: received, Clock: wire.ClockGiven}
 		for i := range c.fields {
 			r.Fields = append(r.Fields, wire.Field{Name: fmt.Appendf(nil, "field-%d", i), Kind: wire.Float, Number: 1})

@@ -47,7 +47,7 @@ func stillJournal() *journal {
 
 // readyWriter is a writer with an envelope of one reading in each of frames frames, new each time.
 func readyWriter(frames int) (w *writer, next func() []byte) {
-	w = &writer{accounts: map[string]*account{}, runs: map[uint64]uint64{}, latest: &Latest{byDevice: map[string]*latestOf{}}, log: quiet(), dirty: map[string]bool{}}
+	w = &writer{accounts: map[string]*account{}, runs: map[uint64]uint64{}, latest: &Latest{}, log: quiet(), dirty: map[string]bool{}}
 	w.types = &fieldTypes{by: map[string]*measurementTypes{"telemetry": {Fields: map[string]FieldType{
 		"Temp": FloatField, "RelH": FloatField, "L1": IntegerField, "Occ": BooleanField,
 	}}}}

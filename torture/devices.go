@@ -101,7 +101,7 @@ func fieldNames(ctx context.Context, s *scene) error {
 	if err != nil {
 		return fmt.Errorf("audit of the device: %w", err)
 	}
-	latest, err := s.hub.api.Latest(ctx, inventor)
+	latest, err := s.hub.api.Latest(ctx, inventor, "")
 	if err != nil {
 		return fmt.Errorf("latest of the device: %w", err)
 	}

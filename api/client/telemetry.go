@@ -16,7 +16,7 @@ import (
 // alone one row over all; with Every one row a window.
 type TelemetryQuery struct {
 	Fields      []string // none: all
-	Measurement string   // "" is telemetry
+	Measurement string   // "" is that of the device's type
 	From, To    string   // RFC 3339, ms since the epoch, or relative (-1h); from inclusive, to exclusive; see At
 	Every       time.Duration
 	Windows     int    // instead of Every: at most so many, of a width that the hub chooses
@@ -71,10 +71,12 @@ type LatestValues struct {
 	Values map[string]Value `json:"values"`
 }
 
-// Latest returns the newest value of each field by the time it was measured.
-func (c *Client) Latest(ctx context.Context, device string) (LatestValues, error) {
+// Latest returns the newest value of each field by the time it was measured; measurement "" is that of the device's type.
+func (c *Client) Latest(ctx context.Context, device, measurement string) (LatestValues, error) {
+	q := url.Values{}
+	setText(q, "measurement", measurement)
 	var latest LatestValues
-	err := c.do(ctx, call{method: http.MethodGet, path: devicePath(device) + "/latest"}, &latest)
+	err := c.do(ctx, call{method: http.MethodGet, path: devicePath(device) + "/latest", query: q}, &latest)
 	return latest, err
 }
 

@@ -10,9 +10,10 @@ import (
 
 // DeviceType is what groups say of the devices of one type.
 type DeviceType struct {
-	Name    string
-	Methods []Method // by name
-	Any     bool     // other methods go to the device too
+	Name        string
+	Measurement string   // that its readings stand in, by the first map of telemetry that says so; empty: the default one
+	Methods     []Method // by name
+	Any         bool     // other methods go to the device too
 }
 
 // Method is a command as people see it.
@@ -23,11 +24,14 @@ type Method struct {
 	Within      time.Duration   // for its outcome; 0: the map does not say
 }
 
-// DeviceTypes returns the types that the groups have commands for, by name. A command that names no types is for all that
-// the maps beside it give to new devices by name.
+// DeviceTypes returns the types that the groups have commands or a measurement for, by name. A command that names no types
+// is for all that the maps beside it give to new devices by name.
 func DeviceTypes(groups []Group) ([]DeviceType, error) {
 	var all []DeviceType
 	for _, g := range groups {
+		for i := range g.Maps {
+			all = addMeasurement(all, &g.Maps[i])
+		}
 		for i := range g.Commands {
 			m, err := describe(&g.Commands[i])
 			if err != nil {
@@ -64,14 +68,31 @@ func describe(c *Command) (Method, error) {
 	return m, nil
 }
 
-// addMethod adds a method to a type; of one that two groups have, the first counts.
-func addMethod(all []DeviceType, name string, m Method) []DeviceType {
+// addMeasurement notes where the readings of a map's type stand, if neither is made of a message.
+func addMeasurement(all []DeviceType, m *Map) []DeviceType {
+	if m.As != "" && What(m.As) != Telemetry || m.Measurement == "" || m.Type == "" || strings.ContainsAny(m.Type+m.Measurement, "{}") {
+		return all
+	}
+	all, t := typeNamed(all, m.Type)
+	if t.Measurement == "" {
+		t.Measurement = m.Measurement
+	}
+	return all
+}
+
+// typeNamed returns the type of that name, which it adds if there is none; the pointer holds until the next one is added.
+func typeNamed(all []DeviceType, name string) ([]DeviceType, *DeviceType) {
 	at := slices.IndexFunc(all, func(t DeviceType) bool { return t.Name == name })
 	if at < 0 {
 		at = len(all)
 		all = append(all, DeviceType{Name: name})
 	}
-	t := &all[at]
+	return all, &all[at]
+}
+
+// addMethod adds a method to a type; of one that two groups have, the first counts.
+func addMethod(all []DeviceType, name string, m Method) []DeviceType {
+	all, t := typeNamed(all, name)
 	switch {
 	case m.Name == AnyMethod:
 		t.Any = true

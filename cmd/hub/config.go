@@ -96,6 +96,7 @@ type TokensConfig struct {
 // TypeConfig says what is known of all devices of one type, as the registry names it.
 type TypeConfig struct {
 	Name         string                  `yaml:"name"`
+	Measurement  string                  `yaml:"measurement"` // where its devices' readings stand; empty: as the bridges' maps say, or telemetry
 	Fields       map[string]FieldConfig  `yaml:"fields"`
 	Keepalive    KeepaliveConfig         `yaml:"keepalive"`
 	Limits       TypeLimitsConfig        `yaml:"limits"`

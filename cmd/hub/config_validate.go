@@ -152,6 +152,9 @@ func (c *Config) validateTypes(faults *faultList) {
 		if t.Name == "" {
 			faults.add(at+".name", "must be a type that devices have in the registry")
 		}
+		if t.Measurement != "" && !wire.IsMeasurement([]byte(t.Measurement)) {
+			faults.add(at+".measurement", "%q is no name of a measurement: 1 to %d bytes without control characters or \\, and no # first", t.Measurement, wire.MaxMeasurement)
+		}
 		for _, field := range slices.Sorted(maps.Keys(t.Fields)) {
 			key := at + ".fields." + field
 			if field == "" {

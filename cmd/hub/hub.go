@@ -156,6 +156,7 @@ func (h *hub) openIngest(ctx context.Context) (err error) {
 		ReceivedField: c.ReceivedField,
 		DeviceFields:  func(device string) int { return int(h.profiles.Of(device).Limits.Fields) },
 		FieldType:     fieldTypes(h.profiles),
+		Home:          homes(h.profiles),
 		Crowded:       shareProcessors(),
 		SetAside:      h.noteAside,
 	}, h.bus, storeWriter{h.store}, h.reg, h.log)
@@ -180,7 +181,11 @@ func (h *hub) openRegistry(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
-	h.profiles = h.cfg.profiles(h.registry)
+	mapped, err := h.cfg.Bridge.mappedTypes()
+	if err != nil {
+		return err
+	}
+	h.profiles = h.cfg.profiles(h.registry, mapped)
 	h.sessions = devices.NewSessions(h.cfg.Devices.life(), h.log) // whose flight recorder ingest tells of readings that it sets aside
 	h.throttle = devices.NewThrottle(h.sessions, h.reg, h.log)
 	h.background("limits", h.throttle.Run)
@@ -323,7 +328,7 @@ func (h *hub) openAPI(context.Context) (err error) {
 	h.reg.MustRegister(&onlineMetrics{sessions: h.sessions, connector: h.connector, rotation: h.rotation, commands: h.commands, rollouts: h.rollouts}, &actsMetrics{h.acts}, &damageMetrics{h.bus}, &troubleMetrics{h.sessions})
 	h.api, err = api.New(api.Config{MaxFrame: int(h.cfg.Devices.MaxFrame), MaxParams: int(h.cfg.Commands.MaxParams)}, api.Deps{
 		Operators: h.operators, Accounts: h.operators, Registry: h.registry, Importer: h.importer, Proofs: h.rotation, Sessions: h.sessions, Profiles: h.profiles, Throttle: h.throttle, Commands: h.commands, States: h.states,
-		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store}},
+		Ingest:  ingestAPI{h.ingest, &latestValues{cache: h.ingest.Latest, store: h.store, home: homes(h.profiles)}},
 		History: historyAPI{h.store}, Quarantine: quarantineAPI{h.ingest}, Replays: replayAPI{h.ingest}, Types: typesAPI{h.ingest}, Acts: h.acts,
 		Rollouts: h.rollouts, Catalogue: h.catalogue, Enrolment: h.enrolment, Discovery: h.discovery, Bridges: bridgesAPI{h},
 		Certificates: h.trust, Issuer: h.issuer,

@@ -8,7 +8,6 @@ import (
 	"telemetryhub/api"
 	"telemetryhub/ingest"
 	"telemetryhub/store"
-	"telemetryhub/wire"
 )
 
 // Bounds of asking the store for what it had before this start.
@@ -21,6 +20,7 @@ const (
 type latestValues struct {
 	cache *ingest.Latest
 	store latestStore
+	home  func(device string) string
 
 	mu     sync.Mutex
 	paused time.Time // until then the store is not asked
@@ -48,7 +48,7 @@ func (l *latestValues) seed(ctx context.Context, device string) bool {
 	if ctx.Err() != nil || l.isPaused(asked) {
 		return false
 	}
-	stored, err := l.store.Latest(ctx, device, wire.DefaultMeasurement)
+	stored, err := l.store.Latest(ctx, device, l.home(device))
 	if now := time.Now(); err != nil {
 		if ctx.Err() == nil || now.Sub(asked) >= seedSlow { // else it had no time
 			l.pause(now.Add(seedPause))

@@ -43,7 +43,7 @@ func list(l *latestValues, from, to int) (known int, took time.Duration) {
 func TestAHangingStoreHoldsUpOneListAndThenNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := &slowStore{takes: time.Hour}
-		l := &latestValues{cache: &ingest.Latest{}, store: hanging}
+		l := &latestValues{cache: &ingest.Latest{}, store: hanging, home: noHome}
 		for i, want := range []time.Duration{2 * time.Second, 0, 0} {
 			if known, took := list(l, 0, 100); known != 0 || took != want {
 				t.Errorf("list %d: %d known after %v, want %v", i, known, took, want)
@@ -60,7 +60,7 @@ func TestAHangingStoreHoldsUpOneListAndThenNone(t *testing.T) {
 func TestAStoreThatFailsIsNotAskedForEachDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failing := &slowStore{err: errors.New("the store is away")}
-		l := &latestValues{cache: &ingest.Latest{}, store: failing}
+		l := &latestValues{cache: &ingest.Latest{}, store: failing, home: noHome}
 		list(l, 0, 100)
 		if failing.asked != 1 {
 			t.Errorf("asked %d times", failing.asked)
@@ -71,7 +71,7 @@ func TestAStoreThatFailsIsNotAskedForEachDevice(t *testing.T) {
 // Many devices take longer than one list has: the next one goes on at once.
 func TestAListThatIsTooLongIsNoFailureOfTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &latestValues{cache: &ingest.Latest{}, store: &slowStore{takes: 30 * time.Millisecond}}
+		l := &latestValues{cache: &ingest.Latest{}, store: &slowStore{takes: 30 * time.Millisecond}, home: noHome}
 		first, took := list(l, 0, 100)
 		if first != 66 || took != 2*time.Second {
 			t.Errorf("%d known after %v", first, took)
@@ -81,3 +81,5 @@ func TestAListThatIsTooLongIsNoFailureOfTheStore(t *testing.T) {
 		}
 	})
 }
+
+func noHome(string) string { return "" }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	maptypes "telemetryhub/bridge/maps"
 	"telemetryhub/devices"
 	"telemetryhub/ingest"
 )
@@ -68,17 +69,29 @@ func (c *Config) profile() devices.Profile {
 	}
 }
 
-// profiles joins the configuration, which knows the types, and the registry, which knows the type of a device.
-func (c *Config) profiles(registry *devices.Registry) *devices.Profiles {
+// profiles joins the configuration and the bridges' maps, which know the types, and the registry, which knows the type of
+// a device.
+func (c *Config) profiles(registry *devices.Registry, mapped []maptypes.DeviceType) *devices.Profiles {
 	types := make(map[string]devices.TypeProfile, len(c.Types))
 	for _, t := range c.Types {
 		fields := make(map[string]devices.Field, len(t.Fields))
 		for name, f := range t.Fields {
 			fields[name] = devices.Field{Type: f.Type, Unit: f.Unit}
 		}
-		types[t.Name] = devices.TypeProfile{Keepalive: t.Keepalive.profile(), Limits: t.Limits.named(), Fields: fields}
+		types[t.Name] = devices.TypeProfile{Keepalive: t.Keepalive.profile(), Limits: t.Limits.named(), Fields: fields, Home: t.Measurement}
+	}
+	for _, t := range mapped {
+		if of := types[t.Name]; of.Home == "" {
+			of.Home = t.Measurement
+			types[t.Name] = of
+		}
 	}
 	return devices.NewProfiles(registry, c.profile(), types)
+}
+
+// homes tells where the readings of a device stand.
+func homes(profiles *devices.Profiles) func(device string) string {
+	return func(device string) string { return profiles.Of(device).Home }
 }
 
 // fieldTypes tells ingest what the device's type says of a field.
@@ -105,7 +118,7 @@ func (c *Config) validateProfiles(faults *faultList) {
 	common := c.profile()
 	checkLimits(faults, common.Limits, common.Limits.Named(), keyOfLimit)
 	checkKeepalive(faults, common.Keepalive, "devices.keepalive", "devices.keepalive_min", "devices.keepalive_max")
-	of := c.profiles(nil)
+	of := c.profiles(nil, nil)
 	for i, t := range c.Types {
 		at := fmt.Sprintf("types[%d]", i)
 		typed, _ := of.OfType(t.Name)

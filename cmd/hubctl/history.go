@@ -18,7 +18,7 @@ type historyCommand struct {
 	Every       time.Duration `placeholder:"1m" help:"One row a window of this length; needs --fn."`
 	Windows     int           `placeholder:"N" help:"At most so many windows, all of a width that the hub chooses."`
 	Fn          string        `enum:"mean,min,max,sum,count,first,last," default:"" placeholder:"FN" help:"mean, min, max, sum, count, first or last; of each window, or of all."`
-	Measurement string        `placeholder:"NAME" help:"Other than telemetry."`
+	Measurement string        `placeholder:"NAME" help:"Other than that of the device's type (telemetry as a rule)."`
 	Limit       int           `short:"n" default:"1000" help:"How many rows at most; 0 for all."`
 	CSV         bool          `name:"csv" help:"CSV instead of a table."`
 }
@@ -139,12 +139,13 @@ func fieldsOf(rows []client.Reading) []string {
 }
 
 type latestCommand struct {
-	Device string `arg:"" help:"Id of the device."`
+	Device      string `arg:"" help:"Id of the device."`
+	Measurement string `placeholder:"NAME" help:"Other than that of the device's type (telemetry as a rule)."`
 }
 
 // Run shows the newest values.
 func (c *latestCommand) Run(a *app) error {
-	latest, err := a.hub.Latest(a.ctx, c.Device)
+	latest, err := a.hub.Latest(a.ctx, c.Device, c.Measurement)
 	if err != nil {
 		return err
 	}

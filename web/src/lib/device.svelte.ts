@@ -4,7 +4,7 @@ import { Batch } from './batch';
 import { serverNow } from './clock.svelte';
 import { fieldOrder } from './fields';
 import { Feed } from './feed.svelte';
-import { DEFAULT_MEASUREMENT, STREAM_GRACE_MS, applyPresence, byName, mergeReadings, withPresence } from './fleet.svelte';
+import { STREAM_GRACE_MS, applyPresence, byName, isOfHome, mergeReadings, withPresence } from './fleet.svelte';
 import { firstRange, isAbort, isNotFound, loadSeries } from './history';
 import type { Range } from './history';
 import { newerCommand } from './model';
@@ -159,7 +159,7 @@ export class DeviceView {
 
   #telemetry(event: TelemetryEvent): void {
     if (event.device !== this.id) return;
-    if (event.measurement && event.measurement !== DEFAULT_MEASUREMENT) return;
+    if (!isOfHome(event, this.device)) return;
     const readings = event.readings ?? [];
     mergeReadings(this.#latest, readings);
     for (const reading of readings) {

@@ -10,7 +10,12 @@ import { isAbort } from './history';
 import type { Device, PresenceEvent, Reading, TelemetryEvent } from './model';
 import { RateMeter } from './rate';
 
-export const DEFAULT_MEASUREMENT = 'telemetry';
+const DEFAULT_MEASUREMENT = 'telemetry';
+
+/** Whether readings stand in the measurement that is shown of their device. */
+export function isOfHome(event: TelemetryEvent, device: Device | undefined): boolean {
+  return (event.measurement || DEFAULT_MEASUREMENT) === (device?.measurement ?? DEFAULT_MEASUREMENT);
+}
 const FETCH_LIMIT = 25; // more unknown devices at once than this, and the whole list is read again
 // The list is read after the stream opened, so that nothing falls between them; without a stream it is read all the same.
 export const STREAM_GRACE_MS = 800;
@@ -138,7 +143,7 @@ export class Fleet {
       this.#meet(event.device);
       return;
     }
-    if (event.measurement && event.measurement !== DEFAULT_MEASUREMENT) return;
+    if (!isOfHome(event, device)) return;
     device.latest ??= {};
     mergeReadings(device.latest, readings);
     this.#touch(event.device);

@@ -34,6 +34,7 @@ export interface Device {
   methods?: string[];
   clock_offset_ms?: number;
   units?: Record<string, string>;
+  measurement?: string; // its home: that of latest and of the series
   latest?: Record<string, Latest>;
 }
 
