@@ -88,3 +88,33 @@ func TestSchemasOfMapsAreChecked(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestReadingsOfAMappedTypeAreLookedForWhereTheyStand holds that who names no measurement gets that of the device's type.
+func TestReadingsOfAMappedTypeAreLookedForWhereTheyStand(t *testing.T) {
+	const brokers = "bridge: {brokers: [{name: b, url: 'mqtt://b', presets: [tasmota, zigbee2mqtt]}]}\n"
+	for text, want := range map[string]string{
+		brokers: "tasmota zigbee ",
+		brokers + "types: [{name: tasmota, measurement: plugs}, {name: zigbee}, {name: meter, measurement: power}]": "plugs zigbee power",
+	} {
+		cfg, err := LoadConfig(writeConfig(t, text), noEnvironment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mapped, err := cfg.Bridge.mappedTypes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		profiles := cfg.profiles(nil, mapped)
+		homes := make([]string, 3)
+		for i, name := range []string{"tasmota", "zigbee", "meter"} {
+			of, _ := profiles.OfType(name)
+			homes[i] = of.Home
+		}
+		if got := strings.Join(homes, " "); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+	if _, err := LoadConfig(writeConfig(t, "types: [{name: a, measurement: '#b'}]"), noEnvironment); err == nil || !strings.Contains(err.Error(), "types[0].measurement") {
+		t.Errorf("a measurement that cannot be: %v", err)
+	}
+}
