@@ -93,28 +93,15 @@ func (x *exchange) drop(m *mailbox) {
 	delete(x.mailboxes, m.id)
 }
 
-// subscribe adds subscriptions of a session, and gives it what is retained for them.
-func (x *exchange) subscribe(m *mailbox, all []subscription) {
-	if len(all) == 0 {
+// subscribe adds a subscription of a session, or replaces the one to the same filter [MQTT-3.8.4-3].
+func (x *exchange) subscribe(m *mailbox, s subscription) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.mailboxes[m.id] != m { // the session has ended
 		return
 	}
-	x.mu.Lock()
-	var fresh []subscription // which are given what is retained
-	for _, s := range all {
-		if !s.withoutRetained {
-			fresh = append(fresh, s)
-		}
-		m.subscriptions[s.filter] = s
-		x.filters.set(s.filter, m, s)
-	}
-	l := m.link
-	x.mu.Unlock()
-	for _, s := range fresh {
-		m.putStored(x.retained.matching(s))
-	}
-	if l != nil {
-		l.deliver()
-	}
+	m.subscriptions[s.filter] = s
+	x.filters.set(s.filter, m, s)
 }
 
 func (x *exchange) unsubscribe(id string, filters []string) {

@@ -152,14 +152,17 @@ func (h *mochiHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Pack
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
 		f.Qos = min(f.Qos, 1)
+		if _, twice := c.refusals[f.Filter]; twice {
+			continue
+		}
 		r := h.mochi.rules.subscribing(c, f.Filter)
-		if _, known := cl.State.Subscriptions.Get(f.Filter); !known && r == nil {
+		_, known := cl.State.Subscriptions.Get(f.Filter)
+		if !known && r == nil {
 			if count++; count > h.mochi.cfg.MaxSubscriptions {
 				r = h.mochi.rules.tooMany(c, f.Filter)
 			}
 		}
-		// The session knows the filter already: MQTT 5's retain handling 1.
-		if _, known := cl.State.Subscriptions.Get(f.Filter); known && f.RetainHandling == 1 {
+		if known && f.RetainHandling == 1 { // nothing at a SUBSCRIBE that is not the first
 			f.RetainHandling = 2
 		}
 		c.refusals[f.Filter] = r
@@ -176,6 +179,19 @@ func (h *mochiHook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byt
 			codes[i] = byte(r.code)
 		}
 	}
+	h.mochi.rules.granted(c, grantedOf(c, pk))
+}
+
+// grantedOf returns the subscriptions of a SUBSCRIBE that were not refused.
+func grantedOf(c *client, pk packets.Packet) (all []subscription) {
+	for _, f := range pk.Filters {
+		if c.refusals[f.Filter] == nil {
+			all = append(all, subscription{
+				filter: f.Filter, qos: min(f.Qos, 1), identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
+			})
+		}
+	}
+	return all
 }
 
 // OnUnsubscribed comes for UNSUBSCRIBE, and when a session ends.
@@ -254,14 +270,7 @@ func (h *mochiHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err er
 		return
 	}
 	c := clientOf(cl)
-	var granted []subscription
-	for _, f := range pk.Filters {
-		if c.refusals[f.Filter] == nil {
-			granted = append(granted, subscription{
-				filter: f.Filter, qos: min(f.Qos, 1), identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
-			})
-		}
-	}
+	granted := grantedOf(c, pk)
 	c.refusals = nil
 	h.mochi.rules.subscribed(c, granted)
 }

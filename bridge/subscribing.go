@@ -52,19 +52,27 @@ func (b *Broker) judgeFilter(c *client, filter string) *refusal {
 	return &refusal{reason: ReasonSubscription, code: codeNotAuthorized, message: text}
 }
 
+// granted implements rules.
+func (b *Broker) granted(c *client, all []subscription) {
+	for _, s := range all {
+		if !ownTopic(s.filter) {
+			b.exchange.subscribe(c.mailbox, s)
+		}
+	}
+}
+
 // subscribed implements rules.
-func (b *Broker) subscribed(c *client, granted []subscription) {
+func (b *Broker) subscribed(c *client, all []subscription) {
 	c.ready()
 	if c.session != nil && !c.session.Renews() {
 		c.tellState()
 	}
-	var others []subscription
-	for _, s := range granted {
-		if !ownTopic(s.filter) {
-			others = append(others, s)
+	for _, s := range all {
+		if !ownTopic(s.filter) && !s.withoutRetained {
+			c.mailbox.putStored(b.exchange.retained.matching(s))
 		}
 	}
-	b.exchange.subscribe(c.mailbox, others)
+	c.link.deliver()
 }
 
 // unsubscribed implements rules.

@@ -42,6 +42,11 @@ func (knownDevices) Authenticate(id, token string) (devices.Device, devices.Proo
 // inBubble runs a test against a broker in virtual time, whose connections are made by pipe.
 func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
 	t.Helper()
+	inBubbleOf(t, func(*bridge.BrokerConfig) {}, test)
+}
+
+func inBubbleOf(t *testing.T, configure func(*bridge.BrokerConfig), test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry(), profile: sameProfile{map[string]devices.Limits{}}}
 		h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
@@ -49,6 +54,7 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 		h.sessions.Bind(h.answers)
 		cfg := bridge.DefaultBrokerConfig()
 		cfg.Listen = bridge.Off
+		configure(&cfg)
 		parts := h.parts()
 		parts.Registry = knownDevices{}
 		b, err := bridge.OpenBroker(cfg, nil, parts)
