@@ -25,7 +25,7 @@ func (h *mochiHook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnDisconnect, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnPublish, mqtt.OnClientExpired,
-		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
+		mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -194,6 +194,17 @@ func grantedOf(c *client, pk packets.Packet) (all []subscription) {
 	return all
 }
 
+// OnUnsubscribe notes which filters there are: mochi takes the beginning of another one for one too.
+func (h *mochiHook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := clientOf(cl)
+	c.strangers = make([]bool, len(pk.Filters))
+	for i, f := range pk.Filters {
+		_, known := cl.State.Subscriptions.Get(f.Filter)
+		c.strangers[i] = !known
+	}
+	return pk
+}
+
 // OnUnsubscribed comes for UNSUBSCRIBE, and when a session ends.
 func (h *mochiHook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	filters := make([]string, len(pk.Filters))
@@ -297,6 +308,12 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		for _, r := range clientOf(cl).refusals {
 			if r != nil {
 				pk.Properties.ReasonString = r.message
+			}
+		}
+	case packets.Unsuback:
+		for i, stranger := range clientOf(cl).strangers {
+			if stranger {
+				pk.ReasonCodes[i] = packets.CodeNoSubscriptionExisted.Code // [MQTT-3.11.3-1]
 			}
 		}
 	case packets.Pubrec:
