@@ -35,6 +35,7 @@ type client struct {
 	resumes     bool                // its session was there before
 	refusals    map[string]*refusal // of the SUBSCRIBE that is under way, by topic filter
 	unconfirmed *unconfirmed        // nil but for a device that has just enrolled
+	stored      []delivery          // what is retained for that SUBSCRIBE
 	strangers   []bool              // of the UNSUBSCRIBE that is under way: its filters that are none of the session's
 	endReason   string              // why the engine ended it, "" when it did not say
 }

@@ -31,9 +31,9 @@ type rules interface {
 	subscribing(c *client, filter string) *refusal
 	// tooMany refuses one that is beyond the session's bound.
 	tooMany(c *client, filter string) *refusal
-	// granted tells of the filters that are, before SUBACK goes out, and subscribed does after.
+	// granted tells of the filters that are, before SUBACK goes out, and subscribed that it did.
 	granted(c *client, all []subscription)
-	subscribed(c *client, all []subscription)
+	subscribed(c *client)
 	unsubscribed(id string, filters []string)
 	// acknowledged tells that a QoS 1 message of ours reached the device.
 	acknowledged(c *client, packetID uint16)

@@ -179,19 +179,15 @@ func (h *mochiHook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byt
 			codes[i] = byte(r.code)
 		}
 	}
-	h.mochi.rules.granted(c, grantedOf(c, pk))
-}
-
-// grantedOf returns the subscriptions of a SUBSCRIBE that were not refused.
-func grantedOf(c *client, pk packets.Packet) (all []subscription) {
+	var granted []subscription
 	for _, f := range pk.Filters {
 		if c.refusals[f.Filter] == nil {
-			all = append(all, subscription{
-				filter: f.Filter, qos: min(f.Qos, 1), identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
+			granted = append(granted, subscription{
+				filter: f.Filter, qos: f.Qos, identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
 			})
 		}
 	}
-	return all
+	h.mochi.rules.granted(c, granted)
 }
 
 // OnUnsubscribe notes which filters there are: mochi takes the beginning of another one for one too.
@@ -281,9 +277,8 @@ func (h *mochiHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err er
 		return
 	}
 	c := clientOf(cl)
-	granted := grantedOf(c, pk)
 	c.refusals = nil
-	h.mochi.rules.subscribed(c, granted)
+	h.mochi.rules.subscribed(c)
 }
 
 // OnPacketEncode mends packets on their way out.

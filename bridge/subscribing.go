@@ -52,27 +52,30 @@ func (b *Broker) judgeFilter(c *client, filter string) *refusal {
 	return &refusal{reason: ReasonSubscription, code: codeNotAuthorized, message: text}
 }
 
-// granted implements rules.
+// granted implements rules. What is published from now on comes once: what is retained is taken now and follows SUBACK.
 func (b *Broker) granted(c *client, all []subscription) {
 	for _, s := range all {
-		if !ownTopic(s.filter) {
-			b.exchange.subscribe(c.mailbox, s)
+		if ownTopic(s.filter) {
+			continue
+		}
+		b.exchange.subscribe(c.mailbox, s)
+		if !s.withoutRetained {
+			c.stored = append(c.stored, b.exchange.retained.matching(s)...)
 		}
 	}
 }
 
 // subscribed implements rules.
-func (b *Broker) subscribed(c *client, all []subscription) {
+func (b *Broker) subscribed(c *client) {
 	c.ready()
 	if c.session != nil && !c.session.Renews() {
 		c.tellState()
 	}
-	for _, s := range all {
-		if !ownTopic(s.filter) && !s.withoutRetained {
-			c.mailbox.putStored(b.exchange.retained.matching(s))
-		}
+	if len(c.stored) > 0 {
+		c.mailbox.putStored(c.stored)
+		c.stored = nil
+		c.link.deliver()
 	}
-	c.link.deliver()
 }
 
 // unsubscribed implements rules.
