@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -367,11 +368,12 @@ func TestBrokerOutlivesPacketsCutAnywhere(t *testing.T) {
 		connect := body(0x10, "MQTT", int(version), 0xc2, 0, 60, none, "c", "sensor-1", token)
 		for _, packet := range [][]byte{
 			body(0x34, "devices/sensor-1/telemetry", 0, 1, none, []byte(`{"n":1}`)), body(0x62, 0, 1), body(0x40, 0, 1),
-			body(0x82, 0, 1, none, "devices/sensor-1/command", 1), body(0xa2, 0, 1, none, "devices/sensor-1/command"), {0xc0, 0},
+			body(0x82, 0, 1, none, "devices/sensor-1/command", 1), body(0xa2, 0, 1, none, "devices/sensor-1/command"),
+			{0xc0, 0},
 		} {
 			for cut := 1; cut < len(packet); cut++ {
 				r := dialRaw(t, b.PlainAddr(), version)
-				r.write(append(connect[:len(connect):len(connect)], packet[:cut]...)) // in one piece with CONNECT
+				r.write(append(slices.Clip(connect), packet[:cut]...)) // in one piece with CONNECT
 				r.want(packets.Connack)
 				_ = r.conn.Close()
 			}

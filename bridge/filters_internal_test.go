@@ -27,10 +27,20 @@ func TestTopicMatches(t *testing.T) {
 		{"sport/tennis/player1/#", "sport/tennis/player1", true},
 		{"sport/tennis/player1/#", "sport/tennis/player1/ranking", true},
 		{"sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true},
-		{"sport/#", "sport", true}, {"sport/#", "sports", false},
-		{"sport/tennis/+", "sport/tennis/player1", true}, {"sport/tennis/+", "sport/tennis/player1/ranking", false},
-		{"sport/+", "sport", false}, {"sport/+", "sport/", true}, {"+/+", "/finance", true}, {"/+", "/finance", true}, {"+", "/finance", false},
-		{"a/+/#", "a/b", true}, {"a/+/#", "a", false}, {"a/b", "a/b/c", false}, {"a/b/c", "a/b", false}, {"A", "a", false},
+		{"sport/#", "sport", true},
+		{"sport/#", "sports", false},
+		{"sport/tennis/+", "sport/tennis/player1", true},
+		{"sport/tennis/+", "sport/tennis/player1/ranking", false},
+		{"sport/+", "sport", false},
+		{"sport/+", "sport/", true},
+		{"+/+", "/finance", true},
+		{"/+", "/finance", true},
+		{"+", "/finance", false},
+		{"a/+/#", "a/b", true},
+		{"a/+/#", "a", false},
+		{"a/b", "a/b/c", false},
+		{"a/b/c", "a/b", false},
+		{"A", "a", false},
 	} {
 		if got := topicMatches(c.filter, c.topic); got != c.want {
 			t.Errorf("%s and %s: %v", c.filter, c.topic, got)
@@ -77,9 +87,19 @@ func TestFilterCovers(t *testing.T) {
 		outer, inner string
 		want         bool
 	}{
-		{"plant/#", "plant/#", true}, {"plant/#", "plant", true}, {"plant/#", "plant/+/mode", true}, {"plant/#", "#", false}, {"plant/#", "+/mode", false},
-		{"plant/+/mode", "plant/a/mode", true}, {"plant/+/mode", "plant/+/mode", true}, {"plant/+/mode", "plant/#", false}, {"plant/+/mode", "plant/+/+", false},
-		{"plant/+", "plant/a/b", false}, {"plant/+", "plant", false}, {"plant/+/#", "plant/+", true}, {"plant/a", "plant/+", false},
+		{"plant/#", "plant/#", true},
+		{"plant/#", "plant", true},
+		{"plant/#", "plant/+/mode", true},
+		{"plant/#", "#", false},
+		{"plant/#", "+/mode", false},
+		{"plant/+/mode", "plant/a/mode", true},
+		{"plant/+/mode", "plant/+/mode", true},
+		{"plant/+/mode", "plant/#", false},
+		{"plant/+/mode", "plant/+/+", false},
+		{"plant/+", "plant/a/b", false},
+		{"plant/+", "plant", false},
+		{"plant/+/#", "plant/+", true},
+		{"plant/a", "plant/+", false},
 	} {
 		if got := filterCovers(c.outer, c.inner); got != c.want {
 			t.Errorf("%s covers %s: %v", c.outer, c.inner, got)
@@ -92,8 +112,16 @@ func TestStarMatches(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"press-7", "press-7", true}, {"press-7", "press-70", false}, {"press-*", "press-70", true}, {"press-*", "press-", true}, {"*-7", "press-7", true},
-		{"*", "x", true}, {"p*s*7", "press-7", true}, {"p*s*7", "press-8", false}, {"a*a", "a", false}, {"*x*", "abc", false},
+		{"press-7", "press-7", true},
+		{"press-7", "press-70", false},
+		{"press-*", "press-70", true},
+		{"press-*", "press-", true},
+		{"*-7", "press-7", true},
+		{"*", "x", true},
+		{"p*s*7", "press-7", true},
+		{"p*s*7", "press-8", false},
+		{"a*a", "a", false},
+		{"*x*", "abc", false},
 	} {
 		if got := starMatches(c.pattern, c.text); got != c.want {
 			t.Errorf("%s and %s: %v", c.pattern, c.text, got)
