@@ -272,12 +272,16 @@ func (in *Ingest) retype(ctx context.Context, c *TypeChange) (applied bool, err 
 		return false, err
 	}
 	select {
-	case err := <-committed:
-		if err != nil {
-			return false, err
-		}
+	case err = <-committed:
 	case <-ctx.Done():
-		return false, ctx.Err()
+		select {
+		case err = <-committed: // at the last moment
+		default:
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return false, err
 	}
 	select {
 	case err := <-done:

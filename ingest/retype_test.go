@@ -297,7 +297,8 @@ func TestAChangeThatTheWriterHasNotComeToIsQueued(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		defer cancel()
-		eventually(t, "the change is durable", func() bool { return journalState(t, h.bus).LastSeq >= 2 })
+		eventually(t, "the change is in the journal", func() bool { return journalState(t, h.bus).LastSeq >= 2 })
+		h.send("b", `{"measurement":"other","values":{"x":1}}`) // told behind it
 	}()
 	set, err := h.SetType(ctx, TypeChange{Measurement: "telemetry", Field: "temp", Type: FloatField, As: "celsius"})
 	if err != nil || set.State != TypeQueued || set.Field.StoredAs != "celsius" {
