@@ -25,6 +25,8 @@ leave_out() {
 }
 
 race=(-race)
+# Each program with the race detector, such as a package's tests, sleeps for a second as it ends, unless told otherwise.
+export GORACE="atexit_sleep_ms=20 ${GORACE:-}"
 if [ "$("$GO" env CGO_ENABLED)" != 1 ] || ! command -v "$("$GO" env CC)" >/dev/null; then
     race=()
     leave_out "the race detector: it needs a C compiler (apt-get install gcc libc6-dev)"
