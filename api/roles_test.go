@@ -125,7 +125,7 @@ func TestWhatRolesMayDo(t *testing.T) {
 	least := map[string]string{
 		"list-acts": "admin", "list-enrolment-keys": "admin", "get-enrolment-key": "admin", "enrol": "enrolment key",
 		"list-operators": "admin", "get-operator": "admin",
-		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "renew-credentials": "device", "change-state": "operator",
+		"login": "open", "logout": "open", "healthz": "open", "readyz": "open", "ca": "open", "post-telemetry": "device", "report-state": "device", "renew-credentials": "device", "change-state": "operator", "try-bridge": "viewer",
 		"unfreeze-device": "operator", "probe-device": "operator", "send-command": "operator", "cancel-command": "operator", "retry-command": "operator", "retry-quarantined": "operator", "retry-quarantine": "operator",
 		"start-rollout": "operator", "pause-rollout": "operator", "resume-rollout": "operator", "cancel-rollout": "operator",
 	}

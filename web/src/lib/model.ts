@@ -132,6 +132,8 @@ export interface CommandRequest {
 export interface Me {
   name: string;
   role: string;
+  /** Which devices are one's own; absent: all. */
+  scope?: { tags: string[] };
 }
 
 /** What operators desire of a device and what it reported; its documents are objects. */
