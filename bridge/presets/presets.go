@@ -17,10 +17,8 @@ import (
 //go:embed *.yaml
 var files embed.FS
 
-// preset is a file of this folder.
+// preset is a file of this folder, after its name and its options.
 type preset struct {
-	Preset   string             `yaml:"preset"`
-	Options  map[string]string  `yaml:"options"` // with their defaults
 	Ignore   []string           `yaml:"ignore"`
 	Maps     []language.Map     `yaml:"maps"`
 	Commands []language.Command `yaml:"commands"`
@@ -39,35 +37,12 @@ func Names() []string {
 	return names
 }
 
-// Source returns the file of a preset, to be read and copied.
-func Source(name string) ([]byte, error) {
-	if !slices.Contains(Names(), name) {
-		return nil, fmt.Errorf("%q is no preset: there are %s", name, strings.Join(Names(), ", "))
-	}
-	return files.ReadFile(name + ".yaml") //nolint:wrapcheck // an embedded file can be read
-}
-
 // Load returns the maps and commands of a preset with these options; those that are not given have their defaults. The
 // group's name is the preset's.
 func Load(name string, options map[string]string) (language.Group, error) {
-	source, err := Source(name)
+	text, err := Text(name, options)
 	if err != nil {
 		return language.Group{}, err
-	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(source, &root); err != nil {
-		return language.Group{}, fmt.Errorf("preset %s: %w", name, err)
-	}
-	values, err := optionsOf(&root, options)
-	if err != nil {
-		return language.Group{}, fmt.Errorf("preset %s: %w", name, err)
-	}
-	if err := substitute(&root, values); err != nil {
-		return language.Group{}, fmt.Errorf("preset %s: %w", name, err)
-	}
-	text, err := yaml.Marshal(&root)
-	if err != nil {
-		return language.Group{}, fmt.Errorf("preset %s: %w", name, err)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
@@ -75,7 +50,38 @@ func Load(name string, options map[string]string) (language.Group, error) {
 	if err := decoder.Decode(&p); err != nil {
 		return language.Group{}, fmt.Errorf("preset %s: %w", name, err)
 	}
-	return language.Group{Name: p.Preset, Ignore: p.Ignore, Maps: p.Maps, Commands: p.Commands}, nil
+	return language.Group{Name: name, Ignore: p.Ignore, Maps: p.Maps, Commands: p.Commands}, nil
+}
+
+// Text returns a preset with these options as it would stand in the section of a broker, to be read and copied: the keys
+// ignore, maps and commands, with comments.
+func Text(name string, options map[string]string) ([]byte, error) {
+	if !slices.Contains(Names(), name) {
+		return nil, fmt.Errorf("%q is no preset: there are %s", name, strings.Join(Names(), ", "))
+	}
+	source, err := files.ReadFile(name + ".yaml")
+	if err != nil {
+		return nil, fmt.Errorf("preset %s: %w", name, err)
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(source, &root); err != nil {
+		return nil, fmt.Errorf("preset %s: %w", name, err)
+	}
+	values, err := optionsOf(&root, options)
+	if err == nil {
+		err = substitute(&root, values)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preset %s: %w", name, err)
+	}
+	section := root.Content[0]
+	const head = 4 // the keys preset and options with their values
+	section.Content = section.Content[head:]
+	text, err := yaml.Marshal(&root)
+	if err != nil {
+		return nil, fmt.Errorf("preset %s: %w", name, err)
+	}
+	return text, nil
 }
 
 // Use is a preset that a broker's configuration names.

@@ -25,6 +25,7 @@ type flags struct {
 	MQTTListen  string `name:"mqtt-listen" placeholder:"HOST:PORT|off" help:"MQTT over TLS (default :8883)."`
 	NewAdmin    bool   `name:"new-admin-token" help:"Write a new token of the operator admin to DIR/admin.token, and make admin an administrator again if it is none; for when no administrator's token is left."`
 	CheckConfig bool   `help:"Check the configuration and the examples of its maps, say OK or every fault, and end; as a command: hub check-config FILE."`
+	Preset      string `placeholder:"NAME" help:"Print a preset's maps as they would stand in the section of a broker, to be read and copied, and end."`
 	Version     bool   `help:"Print the version and end."`
 }
 

@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"telemetryhub/bridge/presets"
 )
 
 func main() {
@@ -62,6 +64,14 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if f.Version {
 		fmt.Fprintln(stdout, "hub", version())
 		return nil
+	}
+	if f.Preset != "" {
+		text, err := presets.Text(f.Preset, nil)
+		if err != nil {
+			return usageError{err}
+		}
+		_, err = stdout.Write(text)
+		return err
 	}
 	cfg, err := f.load(getenv)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -117,4 +118,48 @@ func TestReadingsOfAMappedTypeAreLookedForWhereTheyStand(t *testing.T) {
 	if _, err := LoadConfig(writeConfig(t, "types: [{name: a, measurement: '#b'}]"), noEnvironment); err == nil || !strings.Contains(err.Error(), "types[0].measurement") {
 		t.Errorf("a measurement that cannot be: %v", err)
 	}
+}
+
+// TestAPresetCanBeCopied puts what hub --preset prints into the section of a broker: it means what the preset means.
+func TestAPresetCanBeCopied(t *testing.T) {
+	for _, name := range presets.Names() {
+		var text strings.Builder
+		if err := run(t.Context(), []string{"--preset", name}, noEnvironment, &text, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(text.String(), "maps:\n") || strings.Contains(text.String(), "${") {
+			t.Errorf("%s: %s", name, text.String())
+		}
+		copied := "bridge:\n  brokers:\n    - name: a\n      url: mqtt://b\n"
+		for line := range strings.Lines(text.String()) {
+			copied += "      " + line
+		}
+		cfg, err := LoadConfig(writeConfig(t, copied), noEnvironment)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want, err := presets.Load(name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := cfg.Bridge.Brokers[0].MapsConfig
+		for what, pair := range map[string][2]any{"maps": {got.Maps, want.Maps}, "commands": {got.Commands, want.Commands}, "ignore": {got.Ignore, want.Ignore}} {
+			if one, other := asJSON(t, pair[0]), asJSON(t, pair[1]); one != other {
+				t.Errorf("%s: %s of the copy: %s\nof the preset: %s", name, what, one, other)
+			}
+		}
+	}
+	if err := run(t.Context(), []string{"--preset", "tasmato"}, noEnvironment, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "there are esphome") {
+		t.Errorf("an unknown preset: %v", err)
+	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
