@@ -65,13 +65,17 @@ func eachEngine(t *testing.T, behaviour func(t *testing.T, s *store.Store)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { behaviour(t, openEmbedded(t, t.TempDir(), 0)) })
 	t.Run("influxdb", func(t *testing.T) {
-		name := strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
-		behaviour(t, openServer(t, store.InfluxConfig{URL: serverURL(t), Bucket: name}))
+		behaviour(t, openServer(t, store.InfluxConfig{URL: serverURL(t), Bucket: bucketName(t)}))
 	})
 	t.Run("influxdb gzip", func(t *testing.T) {
-		name := strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
-		behaviour(t, openServer(t, store.InfluxConfig{URL: serverURL(t), Bucket: name + "/autogen", Gzip: true}))
+		behaviour(t, openServer(t, store.InfluxConfig{URL: serverURL(t), Bucket: bucketName(t) + "/autogen", Gzip: true}))
 	})
+}
+
+// bucketName is of one run of a test: with -count there are several, on the same server.
+func bucketName(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprint(strings.NewReplacer("/", "_", "#", "_").Replace(t.Name()), "_", time.Now().UnixNano())
 }
 
 func openEmbedded(t testing.TB, dir string, retention time.Duration) *store.Store {
