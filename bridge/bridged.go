@@ -23,8 +23,9 @@ type bridgedDevices struct {
 
 // bridgedDevice is the link of one device behind the external broker.
 type bridgedDevice struct {
-	owner *bridgedDevices
-	id    string
+	owner  *bridgedDevices
+	id     string
+	orders orderBook
 
 	// Guarded by owner.mu.
 	session *devices.Session // nil while Attach runs
@@ -34,7 +35,6 @@ type bridgedDevice struct {
 	owed    bool   // one could not be published
 
 	by     *mapping // nil: it speaks the hub's own words
-	orders []order  // the oldest first
 	stays  bool     // the broker says when it is gone: it may be silent
 	report string   // of its state, the last by a map that is durable
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"telemetryhub/bridge/maps"
 	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
@@ -24,6 +25,8 @@ type Broker struct {
 	log       *slog.Logger
 	engine    engine
 	exchange  *exchange
+	maps      *maps.Set // nil: there are none
+	mapped    mappings
 	metrics   *brokerMetrics
 	scratches scratches
 	mark      []byte // how a payload begins that a sieve has cut; no device knows it
@@ -48,6 +51,11 @@ func OpenBroker(cfg BrokerConfig, tlsConfig *tls.Config, hub Hub) (*Broker, erro
 		return nil, fmt.Errorf("mqtt broker: %w", err)
 	}
 	b := &Broker{cfg: cfg, hub: hub, log: hub.Log, clients: map[*client]bool{}, wills: map[string]*lateWill{}, mark: []byte(rand.Text())}
+	var err error
+	b.mapped.byDevice = map[string]*mapping{}
+	if b.maps, err = cfg.compileMaps(); err != nil {
+		return nil, fmt.Errorf("mqtt broker: %w", err)
+	}
 	b.commits, b.abandon = context.WithCancel(context.Background())
 	if err := b.listen(tlsConfig); err != nil {
 		return nil, errors.Join(err, b.closeListeners())

@@ -28,6 +28,8 @@ type client struct {
 	v5          bool // it speaks MQTT 5
 	booted      bool // it has named its boot
 	kept        devices.KeptProfile
+	hears       *mapping            // to which it has subscribed; nil once that is told
+	reported    string              // the state that maps reported last
 	will        *will               // published when the connection ends without DISCONNECT
 	goodbye     bool                // the device sent DISCONNECT
 	mailbox     *mailbox            // of its session; nil before that began

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"telemetryhub/bridge/maps"
 	"telemetryhub/wire"
 )
 
@@ -22,6 +23,8 @@ type BrokerConfig struct {
 	Unacked       time.Duration `yaml:"unacked_timeout"`   // a connection ends when what was sent to it is not acknowledged by its TCP for so long
 	MaxKeepalive  time.Duration `yaml:"max_keepalive"`     // longest keepalive; also of devices that ask for none
 	SessionExpiry time.Duration `yaml:"session_expiry"`    // how long a disconnected device's session is kept
+
+	Maps []maps.Group `yaml:"-"` // what the messages of devices mean that speak their own words
 
 	// Of what devices say to each other.
 	Grants           []Grant `yaml:"grants"`

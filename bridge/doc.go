@@ -39,5 +39,7 @@
 // external brokers: external.go (the client of one), externalconfig.go, credentials.go (what it shows and trusts), dial.go,
 // inlet.go (what paho is given to read), line.go (one connection), window.go, screen.go (what is no message of a device),
 // receipts.go (QoS 2), echoes.go (the hub's own words), acks.go, status.go (the hub's last will), ending.go, discovery.go
-// (devices that nobody registered), bridged.go (devices behind it); metrics.go, log.go.
+// (devices that nobody registered), bridged.go (devices behind it), externalmaps.go and mapped.go (messages by maps),
+// orders.go (commands by maps), mappedbroker.go (both at the embedded broker), try.go (what a message would become);
+// metrics.go, log.go.
 package bridge

@@ -51,6 +51,8 @@ type peer interface {
 	// granted returns the highest QoS with which the device subscribed to its topic about s, and the subscription
 	// identifiers; ok is false where it did not subscribe.
 	granted(s subject) (qos byte, identifiers []int, ok bool)
+	// grantedTopic is granted of any topic.
+	grantedTopic(topic string) (qos byte, identifiers []int, ok bool)
 	// write sends a message and blocks until it is written or the write's deadline has passed.
 	write(out publication) error
 	// acknowledge sends PUBACKs and PUBRECs, as write does. A PUBREC that takes its message is kept until PUBREL.

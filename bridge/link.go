@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"telemetryhub/devices"
@@ -31,6 +32,9 @@ type link struct {
 	metrics *brokerMetrics
 	client  *client
 	work    sync.WaitGroup // the writer, and disconnects
+
+	by     atomic.Pointer[mapping] // nil: it speaks the hub's own words
+	orders orderBook
 
 	mu       sync.Mutex
 	peer     peer // nil before the session is established
@@ -84,6 +88,9 @@ func (l *link) Send(cmd wire.Command) error {
 }
 
 func (l *link) send(cmd wire.Command) error {
+	if by := l.by.Load(); by != nil && !l.subscribed() {
+		return l.order(by, cmd)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out, qos, err := l.prepare(subjectCommand, wire.AppendCommand(nil, cmd))
@@ -188,6 +195,7 @@ func (l *link) newID(command string) uint16 {
 // those that were not acknowledged. A device that answers a command and acknowledges it later, or never, is not made to
 // wait for the next one.
 func (l *link) Ended(command string) {
+	l.orders.ended(command)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue = slices.DeleteFunc(l.queue, func(out publication) bool { return out.qos == 1 && l.inflight[out.packetID] == command })

@@ -145,6 +145,20 @@ func (p *mochiPeer) granted(s subject) (qos byte, identifiers []int, ok bool) {
 	return qos, identifiers, ok
 }
 
+func (p *mochiPeer) grantedTopic(topic string) (qos byte, identifiers []int, ok bool) {
+	for filter, sub := range p.client.State.Subscriptions.GetAll() {
+		if !topicMatches(filter, topic) {
+			continue
+		}
+		ok = true
+		qos = max(qos, sub.Qos)
+		if sub.Identifier > 0 {
+			identifiers = append(identifiers, sub.Identifier)
+		}
+	}
+	return qos, identifiers, ok
+}
+
 func (p *mochiPeer) write(out publication) error {
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: out.qos, Retain: out.retain, Dup: out.dup && out.qos > 0},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -21,7 +22,39 @@ type mapping struct {
 	model string
 }
 
-// order is a command that a device was sent by a map and whose outcome is not known.
+// orderBook holds the commands that a device was sent by maps and whose outcome is not known, the oldest first.
+type orderBook struct {
+	mu     sync.Mutex
+	orders []order
+}
+
+// merge takes over what the mapping before knew and this one's message does not say.
+func (m *mapping) merge(old *mapping) {
+	if old == nil || old.group != m.group || old.kind != m.kind {
+		return
+	}
+	for _, v := range old.vars {
+		if _, said := m.vars.Get(v.Name); !said {
+			m.vars = append(slices.Clip(m.vars), v)
+		}
+	}
+	m.model = cmp.Or(m.model, old.model)
+}
+
+// same reports whether both stand for the same commands and the same model.
+func (m *mapping) same(old *mapping) bool {
+	return old != nil && old.group == m.group && old.kind == m.kind && old.model == m.model
+}
+
+// levels returns what is known of the levels of the device's topics.
+func (m *mapping) levels() maps.Vars {
+	if m == nil {
+		return nil
+	}
+	return m.vars
+}
+
+// order is one of them.
 type order struct {
 	expect *maps.Expectation
 	until  time.Time // of one that is done when something is seen; zero: none
@@ -58,9 +91,9 @@ func (d *bridgedDevice) order(by *mapping, cmd wire.Command) error {
 	if err != nil {
 		return err
 	}
-	d.expect(made.Expect)
+	d.orders.expect(made.Expect)
 	if err := l.send(chain(made.Publications)); err != nil {
-		d.forget(cmd.ID)
+		d.orders.forget(cmd.ID)
 		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
 	}
 	return nil
@@ -71,7 +104,7 @@ func (m *mapping) target(device string) maps.Target {
 }
 
 // expect notes how the outcome of a command will be known.
-func (d *bridgedDevice) expect(e *maps.Expectation) {
+func (b *orderBook) expect(e *maps.Expectation) {
 	if e == nil {
 		return
 	}
@@ -79,41 +112,33 @@ func (d *bridgedDevice) expect(e *maps.Expectation) {
 	if e.Within() > 0 {
 		o.until = time.Now().Add(e.Within())
 	}
-	b := d.owner
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d.orders = slices.DeleteFunc(d.orders, func(old order) bool { return old.expect.Command == e.Command })
-	if d.orders = append(d.orders, o); len(d.orders) > mostOrders {
-		d.orders = d.orders[1:]
+	b.orders = slices.DeleteFunc(b.orders, func(old order) bool { return old.expect.Command == e.Command })
+	if b.orders = append(b.orders, o); len(b.orders) > mostOrders {
+		b.orders = b.orders[1:]
 	}
 }
 
-func (d *bridgedDevice) forget(command string) {
-	b := d.owner
+func (b *orderBook) forget(command string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d.orders = slices.DeleteFunc(d.orders, func(o order) bool { return o.expect.Command == command })
+	b.orders = slices.DeleteFunc(b.orders, func(o order) bool { return o.expect.Command == command })
 }
 
-// Ended lets a command go that has its outcome, so that a later answer is not taken for its own. One that bears the
+// ended lets a command go that has its outcome, so that a later answer is not taken for its own. One that bears the
 // command's id still counts.
-func (d *bridgedDevice) Ended(command string) {
-	b := d.owner
+func (b *orderBook) ended(command string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d.orders = slices.DeleteFunc(d.orders, func(o order) bool { return o.expect.Command == command && !o.expect.Correlates() })
+	b.orders = slices.DeleteFunc(b.orders, func(o order) bool { return o.expect.Command == command && !o.expect.Correlates() })
 }
 
-// settleOrders tells of the commands whose outcome a message is: the one that it answers, which is the oldest that it can
-// be the answer to, and those that are done when it says what it says.
-func (b *bridgedDevices) settleOrders(o *maps.Outcome) {
+// settle tells of the commands whose outcome a message is: the one that it answers, which is the oldest that it can be
+// the answer to, and those that are done when it says what it says.
+func (b *orderBook) settle(session *devices.Session, o *maps.Outcome, log *slog.Logger) {
 	b.mu.Lock()
-	d, ok := b.known[o.Device]
-	var waiting []order
-	var session *devices.Session
-	if ok {
-		waiting, session = slices.Clone(d.orders), d.session
-	}
+	waiting := slices.Clone(b.orders)
 	b.mu.Unlock()
 	for _, w := range waiting {
 		if w.expect.Answers(o) {
@@ -121,22 +146,35 @@ func (b *bridgedDevices) settleOrders(o *maps.Outcome) {
 				session.Progress(wire.Progress{ID: w.expect.Command, Status: wire.ProgressRunning})
 				return
 			}
-			d.forget(w.expect.Command)
+			b.forget(w.expect.Command)
 			session.Answer(answerOf(w.expect.Command, o.Reply))
 			return
 		}
 		if !w.until.IsZero() && time.Now().After(w.until) {
-			d.forget(w.expect.Command) // it stays unknown
+			b.forget(w.expect.Command) // it stays unknown
 			continue
 		}
 		met, err := w.expect.Met(o)
 		if err != nil {
-			b.line.external.log.Warn("the condition of a command could not be told", "device", o.Device, "method", w.expect.Method, "err", err)
+			log.Warn("the condition of a command could not be told", "device", o.Device, "method", w.expect.Method, "err", err)
 		}
 		if met {
-			d.forget(w.expect.Command)
+			b.forget(w.expect.Command)
 			session.Answer(wire.Answer{ID: w.expect.Command, Result: json.RawMessage(`{"seen":` + string(maps.Seen(o)) + `}`)})
 		}
+	}
+}
+
+// Ended lets a command go that has its outcome.
+func (d *bridgedDevice) Ended(command string) { d.orders.ended(command) }
+
+// settleOrders tells of the commands of a device whose outcome a message is.
+func (b *bridgedDevices) settleOrders(o *maps.Outcome) {
+	b.mu.Lock()
+	d, ok := b.known[o.Device]
+	b.mu.Unlock()
+	if ok {
+		d.orders.settle(d.session, o, b.line.external.log)
 	}
 }
 
@@ -154,24 +192,24 @@ func (d *bridgedDevice) learn(by *mapping) {
 	e := b.line.external
 	b.mu.Lock()
 	old, session := d.by, d.session
-	if by != nil && old != nil && old.group == by.group && old.kind == by.kind {
-		for _, v := range old.vars { // what this message's topic does not say
-			if _, said := by.vars.Get(v.Name); !said {
-				by.vars = append(by.vars, v)
-			}
-		}
-		by.model = cmp.Or(by.model, old.model)
+	if by != nil {
+		by.merge(old)
 	}
 	d.by = by
 	b.mu.Unlock()
-	if by == nil || session == nil || old != nil && old.group == by.group && old.kind == by.kind && old.model == by.model {
+	if by == nil || session == nil || by.same(old) {
 		return
 	}
 	e.mapped.remember(d.id, by)
 	if by.model != "" {
 		session.Describe("", by.model)
 	}
-	session.Announce(slices.DeleteFunc(e.maps.Methods(by.group, by.kind), func(m string) bool { return m == AnyMethod }))
+	session.Announce(announced(e.maps.Methods(by.group, by.kind)))
+}
+
+// announced leaves out what stands for any method.
+func announced(methods []string) []string {
+	return slices.DeleteFunc(methods, func(m string) bool { return m == AnyMethod })
 }
 
 // orderDesired publishes a desired state by the device's maps, where they have a command for that. It needs owner.mu.
@@ -284,9 +322,12 @@ type MappedCommands struct {
 // Commands says which commands a device has by the maps of this bridge. mapped is false of a device that was not heard of
 // by a map.
 func (e *External) Commands(device, method string) (of MappedCommands, mapped bool) {
-	by := e.mapped.of(device)
+	return commandsBy(e.maps, e.mapped.of(device), method)
+}
+
+func commandsBy(set *maps.Set, by *mapping, method string) (of MappedCommands, mapped bool) {
 	if by == nil {
 		return of, false
 	}
-	return MappedCommands{e.maps.Methods(by.group, by.kind), e.maps.Within(by.group, by.kind, method), e.maps.Params(by.group, by.kind, method)}, true
+	return MappedCommands{set.Methods(by.group, by.kind), set.Within(by.group, by.kind, method), set.Params(by.group, by.kind, method)}, true
 }

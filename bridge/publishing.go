@@ -59,6 +59,7 @@ func (b *Broker) publish(c *client, m message, r *claim) {
 type aim struct {
 	about   subject // of its own topic; "": of a granted one
 	granted bool
+	mapped  bool // of the device's own words
 }
 
 // ownTopic reports whether a topic is one of those between a device and the hub.
@@ -72,6 +73,9 @@ func (b *Broker) judge(c *client, m message) (aim, *refusal) {
 	}
 	if err := checkTopic(m.topic, false); err != nil {
 		return aim{}, &refusal{reason: ReasonTopic, code: codeTopicName, message: "the topic: " + err.Error()}
+	}
+	if !ownTopic(m.topic) && b.mapsTopic(m.topic) {
+		return aim{mapped: true}, nil
 	}
 	if len(b.cfg.Grants) > 0 && !ownTopic(m.topic) && m.topic[0] != '$' {
 		device, ok := b.hub.Registry.Get(c.device)
@@ -111,6 +115,8 @@ func (b *Broker) take(c *client, m message, r *claim) (later bool, err error) {
 		return false, b.confirming(c, to.about, s, m)
 	case to.granted:
 		return false, b.handOn(c, m, r)
+	case to.mapped:
+		return b.takeMapped(c, s, m, r)
 	}
 	switch to.about {
 	case subjectCredentials:

@@ -42,6 +42,9 @@ func (b *Broker) judgeFilter(c *client, filter string) *refusal {
 	if filterAllowed(c.device, filter) {
 		return nil
 	}
+	if b.hears(c, filter) {
+		return nil
+	}
 	if device, ok := b.hub.Registry.Get(c.device); ok && b.exchange.grants.maySubscribe(&device, filter) {
 		return nil
 	}
@@ -55,7 +58,7 @@ func (b *Broker) judgeFilter(c *client, filter string) *refusal {
 // granted implements rules. What is published from now on comes once: what is retained is taken now and follows SUBACK.
 func (b *Broker) granted(c *client, all []subscription) {
 	for _, s := range all {
-		if ownTopic(s.filter) {
+		if ownTopic(s.filter) || !b.talks(c, s.filter) {
 			continue
 		}
 		b.exchange.subscribe(c.mailbox, s)
@@ -68,6 +71,7 @@ func (b *Broker) granted(c *client, all []subscription) {
 // subscribed implements rules.
 func (b *Broker) subscribed(c *client) {
 	c.ready()
+	b.heard(c)
 	if c.session != nil && !c.session.Renews() {
 		c.tellState()
 	}
@@ -76,6 +80,15 @@ func (b *Broker) subscribed(c *client) {
 		c.stored = nil
 		c.link.deliver()
 	}
+}
+
+// talks reports whether a filter is one of what devices say to each other, and not of commands by maps alone.
+func (b *Broker) talks(c *client, filter string) bool {
+	if b.maps == nil {
+		return true
+	}
+	device, ok := b.hub.Registry.Get(c.device)
+	return ok && b.exchange.grants.maySubscribe(&device, filter)
 }
 
 // unsubscribed implements rules.

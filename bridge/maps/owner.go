@@ -99,3 +99,30 @@ func (s *Set) Params(group, deviceType, method string) json.RawMessage {
 	}
 	return cmd.params
 }
+
+// Takes reports whether a topic is for a map, an answer, or is passed over as ignore says.
+func (s *Set) Takes(topic string) bool {
+	for _, r := range s.rules {
+		if _, ok := r.match(topic); ok {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.ignored, func(p pattern) bool {
+		_, ok := p.match(topic, nil)
+		return ok
+	})
+}
+
+// Under returns a map all of whose topics a filter of MQTT matches.
+func (s *Set) Under(filter string) (name string, ok bool) {
+	p, err := parsePattern(filter)
+	if err != nil {
+		return "", false
+	}
+	for _, r := range s.rules {
+		if p.covers(r.pattern) {
+			return r.title(), true
+		}
+	}
+	return "", false
+}

@@ -197,6 +197,7 @@ type MQTTConfig struct {
 	PlainAnywhere bool          `yaml:"plain_anywhere"` // allows plain_listen on other addresses than loopback
 	SessionExpiry time.Duration `yaml:"session_expiry"` // how long the broker keeps the session of an absent client
 
+	MapsConfig       `yaml:",inline"`
 	Grants           []bridge.Grant `yaml:"grants"`             // topics on which devices talk to each other
 	MaxQueued        int            `yaml:"max_queued"`         // messages that wait for one session
 	MaxQueuedBytes   Size           `yaml:"max_queued_bytes"`   // and their bytes

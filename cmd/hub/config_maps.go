@@ -128,9 +128,9 @@ func (m MapsConfig) validateParams(faults *faultList, at string) {
 }
 
 // mappedTypes returns the types of devices that the bridges' maps have commands for.
-func (b BridgeConfig) mappedTypes() ([]maps.DeviceType, error) {
-	var all []maps.Group
-	for _, broker := range b.Brokers {
+func (c Config) mappedTypes() ([]maps.DeviceType, error) {
+	all, _, _ := c.MQTT.groups()
+	for _, broker := range c.Bridge.Brokers {
 		groups, _, _ := broker.groups() // what is wrong with them validate has told
 		all = append(all, groups...)
 	}

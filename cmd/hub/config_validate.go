@@ -244,6 +244,7 @@ func (c *Config) validateCommands(faults *faultList) {
 
 func (c *Config) validateMQTT(faults *faultList) {
 	within(faults, "mqtt.session_expiry", c.MQTT.SessionExpiry, 0, bridge.LongestSessionExpiry)
+	c.MQTT.validate(faults, "mqtt")
 	within(faults, "mqtt.max_queued", c.MQTT.MaxQueued, 1, bridge.MostQueued)
 	within(faults, "mqtt.max_queued_bytes", c.MQTT.MaxQueuedBytes, minFrame, bridge.MostKeptBytes)
 	within(faults, "mqtt.max_retained", c.MQTT.MaxRetained, 0, bridge.MostRetained)

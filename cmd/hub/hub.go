@@ -181,7 +181,7 @@ func (h *hub) openRegistry(ctx context.Context) error {
 		return err
 	}
 	h.stop.add("registry", func(context.Context) error { return h.registry.Close() })
-	mapped, err := h.cfg.Bridge.mappedTypes()
+	mapped, err := h.cfg.mappedTypes()
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (h *hub) openDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mapped, err := h.cfg.Bridge.mappedTypes()
+	mapped, err := h.cfg.mappedTypes()
 	if err != nil {
 		return err
 	}
@@ -294,6 +294,8 @@ func (h *hub) openBridge(ctx context.Context) error {
 		return err
 	}
 	h.broker = broker
+	h.mapped.add(bridge.TransportMQTT, broker)
+	h.mapped.add(bridge.TransportMQTTWSS, broker)
 	h.stop.add("mqtt broker", broker.Close)
 	h.connector.BindMQTT(mqttOverWSS{broker})
 	for _, b := range h.cfg.Bridge.Brokers {
@@ -310,6 +312,7 @@ func (h *hub) openBridge(ctx context.Context) error {
 
 func (c Config) broker() bridge.BrokerConfig {
 	b := bridge.DefaultBrokerConfig() // without listeners it serves what comes over WebSocket
+	b.Maps, _, _ = c.MQTT.groups()    // what is wrong with them validate has told
 	b.Listen, b.Plain, b.PlainAnywhere = c.MQTT.Listen, c.MQTT.PlainListen, c.MQTT.PlainAnywhere
 	b.Unacked = c.Devices.unacked()
 	b.MaxFrame, b.SessionExpiry = int(c.Devices.MaxFrame), c.MQTT.SessionExpiry

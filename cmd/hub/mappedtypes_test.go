@@ -23,7 +23,7 @@ func presetBrokers(t *testing.T, types string) *catalogue.Catalogue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mapped, err := cfg.Bridge.mappedTypes()
+	mapped, err := cfg.mappedTypes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestReadingsOfAMappedTypeAreLookedForWhereTheyStand(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mapped, err := cfg.Bridge.mappedTypes()
+		mapped, err := cfg.mappedTypes()
 		if err != nil {
 			t.Fatal(err)
 		}
