@@ -133,9 +133,14 @@ func TestFilters(t *testing.T) {
 }
 
 func TestUnmapped(t *testing.T) {
-	s := compile(t, maps.Group{Maps: []maps.Map{{Name: "sensor", Topic: "tele/{device}/SENSOR"}, {Name: "rest", Topic: "stat/{device}/{a...}", Except: []string{"stat/+/x"}}}})
+	s := compile(t, maps.Group{Maps: []maps.Map{
+		{Name: "sensor", Topic: "tele/{device}/SENSOR"},
+		{Name: "rest", Topic: "stat/{device}/{a...}", Except: []string{"stat/+/x"}},
+		{Name: "any", Topic: "{device}/{a}/{b}/state", Except: []string{"tele/#", "stat/#"}},
+	}})
 	for topic, want := range map[string]string{
 		"tele/x/STATE":    `! unmapped: no map is for the topic; the nearest is map sensor, "tele/{device}/SENSOR": level 3 is "STATE", and the pattern has "SENSOR"`,
+		"hall/light/a":    `the nearest is map any, "{device}/{a}/{b}/state": the topic ends after level 3`,
 		"tele/x":          `the topic ends after level 2, and the pattern goes on with "SENSOR"`,
 		"tele/x/SENSOR/y": `the topic goes on with "y", and the pattern ends after level 3`,
 		"stat/d/x":        `except leaves it out`,

@@ -142,7 +142,8 @@ func (r *rule) match(topic string) (Vars, bool) {
 	return vars, true
 }
 
-// nearest says which map came nearest to a topic, and why it is not for it.
+// nearest says which map came nearest to a topic, and why it is not for it: levels that are written out count before
+// those that are any.
 func (s *Set) nearest(topic string) string {
 	best, most, why := "", -1, ""
 	for _, r := range s.rules {
@@ -150,8 +151,14 @@ func (s *Set) nearest(topic string) string {
 		if miss == "" {
 			levels, miss = len(r.pattern.levels)+1, "except leaves it out"
 		}
-		if levels > most {
-			best, most, why = fmt.Sprintf("map %s, %q", r.title(), r.pattern.text), levels, miss
+		near := levels
+		for _, l := range r.pattern.levels[:min(levels, len(r.pattern.levels))] {
+			if l.kind == levelText {
+				near += maxTopic
+			}
+		}
+		if near > most {
+			best, most, why = fmt.Sprintf("map %s, %q", r.title(), r.pattern.text), near, miss
 		}
 	}
 	if best == "" {
