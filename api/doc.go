@@ -24,5 +24,5 @@
 // operators.go (who may), scope.go (of which devices), accounts.go, login.go, problem.go (errors), timespec.go (times in queries), devices.go and change.go, limits.go (what holds for a device), certificates.go (for devices), import.go (many devices),
 // telemetry.go (a device posts), history.go (readings back), commands.go, rollouts.go and rolloutview.go, state.go (desired and reported), live.go and stream.go (server-sent events),
 // audit.go, acts.go and refusals.go (the audit log), quarantine.go, replay.go, types.go, devicetypes.go (what commands
-// devices take), health.go.
+// devices take), bridges.go, discovery.go and whybridge.go (what MQTT bridges bring), health.go.
 package api

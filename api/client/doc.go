@@ -14,5 +14,6 @@
 // Reading order: client.go (Config, one request), problem.go (errors),
 // devices.go, telemetry.go, commands.go, rollouts.go, state.go, live.go (server-sent events),
 // status.go (audit, health, metrics), quarantine.go, replay.go, types.go,
-// acts.go (the audit log), operators.go, methods.go (what commands devices take).
+// acts.go (the audit log), operators.go, methods.go (what commands devices take),
+// bridges.go, discovery.go (what MQTT bridges bring).
 package client
