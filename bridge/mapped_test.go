@@ -31,6 +31,7 @@ func plugs() maps.Group {
 			}),
 			named("will", "tele/{device}/LWT", func(m *maps.Map) { m.As = "presence" }),
 			named("button", "tele/{device}/BUTTON", func(m *maps.Map) { m.As, m.Event = "event", "$.action" }),
+			named("room", "room/{room}/{device}/state", func(*maps.Map) {}),
 			named("gateway", "gateway/all", func(m *maps.Map) { m.Device, m.Each = "{$.id}", "$" }),
 			named("list", "gateway/list", func(m *maps.Map) {
 				m.As, m.Each, m.Device, m.Type, m.Label, m.Model = "announce", "$", "{$.id}", "plug", "{$.name}", "{$.model}"
@@ -40,6 +41,7 @@ func plugs() maps.Group {
 			{Method: "power", Topic: "cmnd/{device}/POWER", Payload: "{params.state}", Answer: &maps.Answer{Topic: "stat/{device}/RESULT", Result: "$.POWER", Error: "$.Error"}},
 			{Method: "warm", Topic: "cmnd/{device}/WARM", Payload: "{params.to}", Params: map[string]any{"required": []any{"to"}}, DoneWhen: &maps.Done{When: "(values.Temp ?? 0) >= params.to", Within: time.Minute}},
 			{Method: "deaf", Topic: "cmnd/{device}/DEAF"},
+			{Method: "light", Types: []string{"light"}, Topic: "room/{room}/set"},
 		},
 	}
 }

@@ -128,12 +128,16 @@ func (h Hub) judge(m maps.Message, of trial) Trial {
 	return t
 }
 
-// Try says what a message of the embedded broker's own topics would become.
+// Try says what a message of a device of the embedded broker would become, if that device has sent it.
 func (b *Broker) Try(m maps.Message) Trial {
+	m.Retained = false // the device is the other end
+	var s scratch
 	device, about, ok := splitTopic(ownPrefix, m.Topic)
+	if !ok && b.maps != nil {
+		return b.hub.tryMaps(&s, b.maps, m)
+	}
 	if !ok || !about.fromDevice() {
 		return Trial{Reason: ReasonTopic, Message: "not a topic of a device: those are " + joinTopic(ownPrefix, "{device}", subjectTelemetry) + ", event, state and response"}
 	}
-	var s scratch
 	return b.hub.judge(m, s.tryOwn(device, about, m))
 }

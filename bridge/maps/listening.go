@@ -46,6 +46,9 @@ func (p *publish) topicOf(vars Vars) (pattern, error) {
 			text.WriteString(v)
 			continue
 		}
+		if !isReserved(part.source.name) {
+			return pattern{}, errAbsent{part.source.name} // any device's
+		}
 		fmt.Fprintf(&text, "{p%d}", i)
 	}
 	return parsePattern(text.String())
