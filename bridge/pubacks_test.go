@@ -1,11 +1,11 @@
 package bridge_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -125,32 +125,23 @@ func TestBrokerReadsNoMoreThanItsWindow(t *testing.T) {
 
 // What a device has sent before the hub stops is acknowledged before it is told so, and need not come again.
 func TestBrokerAcknowledgesBeforeItStops(t *testing.T) {
-	h := newHub(t)
-	b := openBroker(t, h)
-	r := connectRaw(t, b.PlainAddr(), 5, "c", "sensor-1", h.device("sensor-1"))
-	h.wantOnline("sensor-1", true, "")
-	h.journal.hold()
-	id := r.publish("devices/sensor-1/telemetry", `{"n":1}`, 1, false)
-	h.journal.until(t, "message taken", func() bool { return h.journal.appended == 1 })
-	closed := make(chan error, 1)
-	go func() { closed <- b.Close(context.Background()) }()
-	got := make(chan packets.Packet, 2)
-	go func() {
-		for range 2 {
-			pk, _ := r.read()
-			got <- pk
-		}
-	}()
-	h.journal.release(nil)
-	if pk := next(t, "PUBACK", got); pk.FixedHeader.Type != packets.Puback || pk.PacketID != id {
-		t.Errorf("got %s %d", packets.PacketNames[pk.FixedHeader.Type], pk.PacketID)
-	}
-	if pk := next(t, "DISCONNECT", got); pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != 0x8b {
-		t.Errorf("got %s %#x", packets.PacketNames[pk.FixedHeader.Type], pk.ReasonCode)
-	}
-	if err := <-closed; err != nil {
-		t.Error(err)
-	}
+	inBubble(t, func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error)) {
+		r, _ := connect(bridge.Origin{Transport: bridge.TransportMQTTWSS, Remote: "pipe"})
+		r.send(connectPacket(5, "c", "sensor-1", "secret"))
+		r.want(packets.Connack)
+		h.journal.hold()
+		r.publish("devices/sensor-1/telemetry", `{"n":1}`, 1, false)
+		synctest.Wait()
+		time.AfterFunc(500*time.Millisecond, func() { h.journal.release(nil) }) // while the broker is being closed
+		go func() {
+			for _, want := range []byte{packets.Puback, packets.Disconnect} {
+				if pk, err := r.read(); err != nil || pk.FixedHeader.Type != want {
+					t.Errorf("got %s, %v; want %s", packets.PacketNames[pk.FixedHeader.Type], err, packets.PacketNames[want])
+				}
+			}
+			drain(r)
+		}()
+	})
 }
 
 // A QoS 2 message that comes again before its PUBREC is taken once; so is one that comes again before its PUBREL.
