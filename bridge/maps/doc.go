@@ -16,6 +16,7 @@
 // # Files in reading order
 //
 // config.go (the language), pattern.go (topics), value.go (values and filters), template.go (paths and templates),
-// program.go (expressions), payload.go, clock.go, set.go (compiling), outcome.go, up.go, reading.go, command.go, down.go, shown.go
-// (outcomes for people), types.go (what people may send), prove.go (examples).
+// program.go (expressions), payload.go, clock.go, set.go (compiling), subscriptions.go, outcome.go, up.go, reading.go,
+// command.go, down.go, owner.go (what a bridge asks), listening.go (where a device listens), shown.go (outcomes for people),
+// types.go (what people may send), prove.go (examples).
 package maps
