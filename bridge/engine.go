@@ -20,8 +20,8 @@ type rules interface {
 	began(c *client, id string, resumes bool)
 	// established tells that CONNACK went out; from now on p can be used.
 	established(c *client, p peer)
-	// forgotten tells that a session has ended.
-	forgotten(id string)
+	// forgotten tells that a session has ended; last is the connection that it ended with, nil: whichever has it.
+	forgotten(id string, last *client)
 	// packet tells that the device sent something.
 	packet(c *client)
 	// published takes a PUBLISH and returns when the next may be read. It is acknowledged by peer.acknowledge, later;

@@ -185,8 +185,8 @@ func (b *Broker) began(c *client, id string, resumes bool) {
 }
 
 // forgotten implements rules.
-func (b *Broker) forgotten(id string) {
-	b.exchange.end(id)
+func (b *Broker) forgotten(id string, last *client) {
+	b.exchange.end(id, last)
 	b.dueWill(id, nil)
 }
 

@@ -75,11 +75,12 @@ func (x *exchange) detach(m *mailbox, l *link) {
 	}
 }
 
-// end ends a session: the engine keeps it no longer.
-func (x *exchange) end(id string) {
+// end ends a session: the engine keeps it no longer. With last, it does only if that was its newest connection: one that
+// ends late says nothing of the session that a newer one of its client id has begun.
+func (x *exchange) end(id string, last *client) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if m := x.mailboxes[id]; m != nil {
+	if m := x.mailboxes[id]; m != nil && (last == nil || m.owner == last) {
 		x.drop(m)
 	}
 }

@@ -88,7 +88,7 @@ func (m *mochi) remember(device, id string) {
 	m.kept[device] = ids
 	m.mu.Unlock()
 	for _, old := range drop {
-		m.rules.forgotten(old)
+		m.rules.forgotten(old, nil)
 		if cl, ok := m.server.Clients.Get(old); ok {
 			m.drop(cl)
 		}
@@ -105,8 +105,8 @@ func (m *mochi) drop(cl *mqtt.Client) {
 }
 
 // forget is called when mochi dropped a session.
-func (m *mochi) forget(id string) {
-	m.rules.forgotten(id)
+func (m *mochi) forget(id string, last *client) {
+	m.rules.forgotten(id, last)
 	device, _, _ := strings.Cut(id, "/")
 	m.mu.Lock()
 	defer m.mu.Unlock()

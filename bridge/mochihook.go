@@ -328,12 +328,12 @@ func (h *mochiHook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
 		c.endReason = code.Reason
 	}
 	if expire && !cl.IsTakenOver() {
-		h.mochi.forget(cl.ID)
+		h.mochi.forget(cl.ID, c)
 	}
 }
 
 // OnClientExpired comes when a session was kept for long enough. mochi leaves its subscriptions where they are.
 func (h *mochiHook) OnClientExpired(cl *mqtt.Client) {
 	h.mochi.server.UnsubscribeClient(cl)
-	h.mochi.forget(cl.ID)
+	h.mochi.forget(cl.ID, clientOf(cl))
 }
