@@ -47,6 +47,9 @@ func TestAMessageIsTried(t *testing.T) {
 			t.Errorf("%s\nhas no %s", got, want)
 		}
 	}
+	if len(b.acts) != 0 {
+		t.Errorf("nothing was changed, and the audit log has %q", b.recorded())
+	}
 	b.ask("POST", path, "op_viewer", `{"topic":"a","payload_base64":"?"}`).wantProblem(422, "invalid")
 	b.ask("POST", path, "op_viewer", `{"topic":"a","payload":"x","payload_base64":"eA=="}`).wantProblem(422, "invalid")
 	b.ask("POST", "/api/v1/bridges/attic/try", "op_viewer", `{"topic":"a"}`).wantProblem(404, "bridge_not_found")
