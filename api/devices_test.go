@@ -74,7 +74,7 @@ func TestDeviceView(t *testing.T) {
 	b.presence["d2"] = devices.Presence{Transport: "mqtt", DisconnectedAt: at, Cause: "no pong", Firmware: "1.2", Clock: devices.Clock{ClockOffsetMs: -2500, ClockAt: at}}
 	v := b.ask("GET", "/api/v1/devices/d2", "op_viewer", "").want(200).json()
 	want := map[string]any{
-		"id": "d2", "type": "Pump", "tags": []any{}, "attributes": map[string]any{}, "enabled": true, "online": false, "created": "0001-01-01T00:00:00Z",
+		"id": "d2", "type": "Pump", "tags": []any{}, "attributes": map[string]any{}, "enabled": true, "online": false, "created": "0001-01-01T00:00:00Z", "measurement": "telemetry",
 		"transport": "mqtt", "disconnected_at": "2026-01-02T03:04:05Z", "cause": "no pong", "firmware": "1.2", "clock_offset_ms": -2500.0,
 	}
 	delete(v, "limits") // see limits_test.go
