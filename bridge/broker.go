@@ -155,13 +155,14 @@ func (b *Broker) ServeConn(nc net.Conn, from Origin) error {
 	if err := nc.SetDeadline(time.Now().Add(b.cfg.Handshake)); err != nil {
 		return errors.Join(fmt.Errorf("mqtt: set the handshake's deadline: %w", err), nc.Close())
 	}
-	err := b.protect(c)
+	err := b.protect(c, func() error { return b.engine.serve(c.conn) })
 	c.end(err)
 	return err
 }
 
-// protect keeps one malformed packet from ending the hub: mochi's decoder indexes some packets beyond their end.
-func (b *Broker) protect(c *client) (err error) {
+// protect keeps one malformed packet or message of a device from ending the hub: mochi's decoder indexes some packets
+// beyond their end.
+func (b *Broker) protect(c *client, do func() error) (err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			b.log.Error("mqtt connection failed", "device", c.device, "remote", c.origin.Remote, "fault", fault, "stack", string(debug.Stack()))
@@ -170,7 +171,7 @@ func (b *Broker) protect(c *client) (err error) {
 			err = fmt.Errorf("mqtt: the connection failed: %v", fault)
 		}
 	}()
-	return b.engine.serve(c.conn)
+	return do()
 }
 
 func (b *Broker) enter(c *client) bool {

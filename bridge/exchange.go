@@ -40,7 +40,10 @@ func (x *exchange) begin(id string, c *client, resumes bool) *mailbox {
 		m = nil
 	}
 	if m == nil {
-		m = &mailbox{id: id, device: c.device, metrics: x.metrics, mostQueued: x.cfg.MaxQueued, mostBytes: x.cfg.MaxQueuedBytes, subscriptions: map[string]subscription{}}
+		m = &mailbox{
+			id: id, device: c.device, metrics: x.metrics, mostQueued: x.cfg.MaxQueued, mostBytes: x.cfg.MaxQueuedBytes,
+			mostStored: x.cfg.MaxRetained, mostStoredBytes: x.cfg.MaxRetainedBytes, subscriptions: map[string]subscription{},
+		}
 		x.mailboxes[id] = m
 	}
 	m.owner, m.link = c, nil

@@ -57,7 +57,7 @@ func (l *link) takeLetter() (out publication, ok bool) {
 	if !d.expires.IsZero() {
 		out.expiry = max(time.Until(d.expires), 1) // [MQTT-3.3.2-6]
 	}
-	if maxPacket, _, _ := l.peer.limits(); maxPacket > 0 && d.size()+framing(d) > maxPacket { // [MQTT-3.1.2-24]
+	if maxPacket, _, _ := l.peer.limits(); maxPacket > 0 && d.text()+framing(d) > maxPacket { // [MQTT-3.1.2-24]
 		l.metrics.undelivered.WithLabelValues(lostTooLarge).Inc()
 		l.mailbox.acknowledged(d.packetID)
 		delete(l.inflight, d.packetID)

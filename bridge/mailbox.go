@@ -25,8 +25,21 @@ type letter struct {
 
 func (l *letter) expired(now time.Time) bool { return !l.expires.IsZero() && !now.Before(l.expires) }
 
+// propertyOverhead is what a user property takes in memory beside its text. Without it empty ones, of 5 bytes on the
+// wire, would not count at all.
+const propertyOverhead = 32
+
 // size is what a letter counts for in the bounds on bytes.
 func (l *letter) size() int {
+	n := l.text()
+	if l.extras != nil {
+		n += propertyOverhead * len(l.extras.user)
+	}
+	return n
+}
+
+// text is how many bytes a letter's own words have, in memory as on the wire.
+func (l *letter) text() int {
 	n := len(l.topic) + len(l.payload)
 	if e := l.extras; e != nil {
 		n += len(e.contentType) + len(e.response) + len(e.correlation)
@@ -43,6 +56,7 @@ type delivery struct {
 	qos         byte
 	retain      bool // the flag that the device sees
 	identifiers []int
+	filter      string // that it was retained for; "": it was not
 	packetID    uint16 // once it was sent with QoS 1
 	again       bool   // it was, on a connection before
 }
@@ -54,6 +68,9 @@ type mailbox struct {
 	metrics    *brokerMetrics
 	mostQueued int // messages
 	mostBytes  int
+
+	mostStored      int // messages
+	mostStoredBytes int
 
 	// Guarded by the exchange's mu.
 	subscriptions map[string]subscription // by filter
@@ -87,16 +104,50 @@ func (m *mailbox) put(d delivery) (first bool) {
 	return first
 }
 
-// putStored queues what is retained for a subscription. What of it waits from an earlier SUBSCRIBE goes, so that the
-// bounds of what is retained bound it.
+// putStored queues what is retained for a subscription, in the place of what waits for the same topic and filter from an
+// earlier SUBSCRIBE. What waits is bounded as what is retained is: topics come and go, and a device that acknowledges
+// nothing could subscribe for ever.
 func (m *mailbox) putStored(all []delivery) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	fresh := make(map[string]bool, len(all))
-	for _, d := range all {
-		fresh[d.topic] = true
+	m.stored = newestOfEach(append(m.stored, all...))
+	size, lost := 0, 0
+	topics := map[string]int{}
+	for _, d := range m.stored {
+		size += d.size()
+		topics[d.topic]++
 	}
-	m.stored = append(slices.DeleteFunc(m.stored, func(d delivery) bool { return fresh[d.topic] }), all...)
+	before := len(m.stored)
+	trim := func(may func(d delivery) bool) {
+		m.stored = slices.DeleteFunc(m.stored, func(d delivery) bool {
+			if left := before - lost; left <= m.mostStored && size <= m.mostStoredBytes || !may(d) {
+				return false
+			}
+			lost++
+			size -= d.size()
+			topics[d.topic]--
+			return true
+		})
+	}
+	trim(func(d delivery) bool { return topics[d.topic] > 1 }) // overlapping filters: the topic comes all the same
+	trim(func(delivery) bool { return true })
+	m.metrics.undelivered.WithLabelValues(lostQueueFull).Add(float64(lost))
+}
+
+// newestOfEach keeps the last delivery for each topic and filter.
+func newestOfEach(all []delivery) []delivery {
+	type place struct{ topic, filter string }
+	last := make(map[place]int, len(all))
+	for i, d := range all {
+		last[place{d.topic, d.filter}] = i
+	}
+	kept := make([]delivery, 0, len(last))
+	for i, d := range all {
+		if last[place{d.topic, d.filter}] == i {
+			kept = append(kept, d)
+		}
+	}
+	return kept
 }
 
 // resume prepares what was not acknowledged to be sent again, first and in its order [MQTT-4.4.0-1, 4.6.0-1]. It returns

@@ -257,6 +257,12 @@ func (h *mochiHook) readPublish(cl *mqtt.Client, pk packets.Packet) (packets.Pac
 
 // OnPublish hands the message on. ErrRejectPacket makes mochi do nothing else with it: it would acknowledge it now.
 func (h *mochiHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Qos == 2 && cl.State.Inflight.Len() >= receiveMaximum {
+		// mochi counts with MQTT 5 only, and anew for each connection; what waits for PUBREL stays with the session.
+		clientOf(cl).endReason = packets.ErrReceiveMaximum.Reason
+		_ = h.mochi.server.DisconnectClient(cl, packets.ErrReceiveMaximum) // the error is the code itself
+		return pk, packets.ErrRejectPacket
+	}
 	counted := pk.FixedHeader.Qos > 0 && cl.Properties.ProtocolVersion == 5 // against Receive Maximum [MQTT-3.3.4-7]
 	if counted {
 		cl.State.Inflight.DecreaseReceiveQuota()

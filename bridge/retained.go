@@ -19,8 +19,12 @@ type retained struct {
 	mostMessages int
 	mostBytes    int
 	ctx          context.Context // ends when a stop has no more time
+	log          *slog.Logger
 
-	writing sync.Mutex // of the bucket, one at a time: what it has last is what was published last
+	writing  sync.Mutex      // of the bucket, one at a time: what it has last is what was published last
+	doubtful map[string]bool // topics whose write failed: the bucket may have them all the same. Needs writing
+	allDoubt bool            // more than are remembered may be so. Needs writing
+	removed  int             // since the bucket was rid of the markers that this leaves. Needs writing
 
 	mu    sync.Mutex
 	kept  map[string]*letter
@@ -29,6 +33,11 @@ type retained struct {
 
 // retainTimeout bounds how long a device waits until its retained message is durable.
 const retainTimeout = 10 * time.Second
+
+const (
+	purgeEach    = 1000 // removed messages after which their markers go
+	mostDoubtful = 1000 // topics that are remembered one by one
+)
 
 // storedLetter is a retained message in the bucket.
 type storedLetter struct {
@@ -45,7 +54,7 @@ type storedLetter struct {
 
 // openRetained reads what the bucket keeps.
 func openRetained(ctx context.Context, kv jetstream.KeyValue, cfg BrokerConfig, log *slog.Logger) (*retained, error) {
-	r := &retained{kv: kv, mostMessages: cfg.MaxRetained, mostBytes: cfg.MaxRetainedBytes, ctx: ctx, kept: map[string]*letter{}}
+	r := &retained{kv: kv, mostMessages: cfg.MaxRetained, mostBytes: cfg.MaxRetainedBytes, ctx: ctx, log: log, kept: map[string]*letter{}, doubtful: map[string]bool{}}
 	if kv == nil {
 		return r, nil
 	}
@@ -55,7 +64,11 @@ func openRetained(ctx context.Context, kv jetstream.KeyValue, cfg BrokerConfig, 
 	}
 	for entry := range watcher.Updates() {
 		if entry == nil {
-			return r, watcher.Stop()
+			if err := watcher.Stop(); err != nil {
+				return nil, fmt.Errorf("read retained messages: %w", err)
+			}
+			r.purge(ctx)
+			return r, nil
 		}
 		var s storedLetter
 		if err := json.Unmarshal(entry.Value(), &s); err != nil || retainedKey(s.Topic) != entry.Key() {
@@ -99,9 +112,11 @@ func (r *retained) put(l *letter) error {
 	if err != nil {
 		return fmt.Errorf("retain a message: %w", err)
 	}
-	if err := r.write(func(ctx context.Context) error { _, err := r.kv.Put(ctx, retainedKey(l.topic), value); return err }); err != nil {
+	if err := r.write(r.ctx, func(ctx context.Context) error { _, err := r.kv.Put(ctx, retainedKey(l.topic), value); return err }); err != nil {
+		r.doubt(l.topic)
 		return err
 	}
+	delete(r.doubtful, l.topic)
 	r.keep(l.topic, l)
 	return nil
 }
@@ -136,14 +151,39 @@ func (r *retained) remove(topic string) error {
 	r.mu.Lock()
 	_, had := r.kept[topic]
 	r.mu.Unlock()
-	if !had {
+	if !had && !r.doubtful[topic] && !r.allDoubt {
 		return nil
 	}
-	if err := r.write(func(ctx context.Context) error { return r.kv.Delete(ctx, retainedKey(topic)) }); err != nil {
+	if err := r.write(r.ctx, func(ctx context.Context) error { return r.kv.Delete(ctx, retainedKey(topic)) }); err != nil {
 		return err
 	}
+	delete(r.doubtful, topic)
 	r.keep(topic, nil)
+	if r.removed++; r.removed >= purgeEach {
+		r.purge(r.ctx)
+	}
 	return nil
+}
+
+// doubt notes that a write failed that may be in the bucket: one that timed out was written, perhaps. It needs writing.
+func (r *retained) doubt(topic string) {
+	r.doubtful[topic] = true
+	if len(r.doubtful) > mostDoubtful {
+		clear(r.doubtful)
+		r.allDoubt = true // until the next start, removing costs a write whatever is known of the topic
+	}
+}
+
+// purge rids the bucket of the markers that removed messages leave there: each topic ever used would have one. It needs
+// writing, or what is put meanwhile would go with the marker before it. A failure is told and no more: the next purge
+// finds them too.
+func (r *retained) purge(ctx context.Context) {
+	r.removed = 0
+	if err := r.write(ctx, func(ctx context.Context) error {
+		return r.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(-1))
+	}); err != nil {
+		r.log.Warn("markers of removed retained messages stay in the bucket", "err", err)
+	}
 }
 
 // removeExpired makes room. It needs writing.
@@ -165,11 +205,11 @@ func (r *retained) removeExpired() {
 }
 
 // write changes the bucket, where there is one.
-func (r *retained) write(change func(ctx context.Context) error) error {
+func (r *retained) write(ctx context.Context, change func(ctx context.Context) error) error {
 	if r.kv == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, retainTimeout)
+	ctx, cancel := context.WithTimeout(ctx, retainTimeout)
 	defer cancel()
 	if err := change(ctx); err != nil {
 		return fmt.Errorf("retain a message: %w", err)
@@ -186,7 +226,7 @@ func (r *retained) matching(s subscription) (all []delivery) {
 		if !topicMatches(s.filter, topic) || l.expired(now) {
 			continue
 		}
-		d := delivery{letter: l, qos: min(l.qos, s.qos), retain: true}
+		d := delivery{letter: l, qos: min(l.qos, s.qos), retain: true, filter: s.filter}
 		if s.identifier > 0 {
 			d.identifiers = []int{s.identifier}
 		}

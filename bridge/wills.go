@@ -53,7 +53,8 @@ func (b *Broker) publishWill(c *client) {
 	if _, r := b.judge(c, m); r == nil && ownTopic(m.topic) {
 		m.retained = false // here it says that a message is old
 	}
-	b.publish(c, m, nil)
+	// The connection that protects what a device says is over. The error is told and counted there.
+	_ = b.protect(c, func() error { b.publish(c, m, nil); return nil })
 }
 
 // delayWill reports whether the will waits, or is dropped because its session goes on already. It has to go out at once
