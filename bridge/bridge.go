@@ -52,10 +52,8 @@ type Sessions interface {
 
 // Sink takes readings to the journal.
 type Sink interface {
-	// Append copies t into a commit and may block while the journal is behind. An error means that the hub stops, or, if
-	// it is a *wire.Error, that the journal can never take t.
-	Append(device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
-	// AppendWithin is Append that waits for no longer than ctx lives.
+	// AppendWithin copies t into a commit and may block while the journal is behind, for no longer than ctx lives. An error
+	// means that it has ended or that the hub stops, or, if it is a *wire.Error, that the journal can never take t.
 	AppendWithin(ctx context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (gen uint64, err error)
 	// Refuse counts one frame that could not be used.
 	Refuse(device, reason string)
@@ -100,6 +98,10 @@ type Hub struct {
 
 // refused counts a message of a registered device that could not be used, and tells its flight recorder why.
 func (h Hub) refused(device string, r *refusal) {
+	if r.reason == ReasonUnknownDevice { // deleted meanwhile: it has no account any more
+		h.Sink.Refuse("", r.reason)
+		return
+	}
 	h.Sink.Refuse(device, r.reason)
 	h.Sessions.Note(device, r.event())
 }

@@ -391,3 +391,23 @@ func TestExternalClosesWhileTheBrokerIsSilent(t *testing.T) {
 		t.Errorf("closing took %s while the broker kept silent", took)
 	}
 }
+
+// A journal without room holds nobody's stop up, for it is stopped itself only afterwards.
+func TestExternalClosesWhileTheJournalHasNoRoom(t *testing.T) {
+	m := newMosquitto(t, "")
+	h := newHub(t)
+	h.device("sensor-1")
+	e := openExternal(t, h, externalConfig(m.url()))
+	device := m.client("device")
+	defer device.Disconnect(100)
+	wantToken(t, device.Publish("devices/sensor-1/telemetry", 1, false, `{"measurement":"no-room","values":{"a":1}}`))
+	h.journal.until(t, "a message that waits for room", func() bool { return h.journal.appended == 1 })
+	at, cancel := context.WithCancel(t.Context())
+	cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- e.Close(at) }()
+	_ = next(t, "end", closed) // that it was not in time is said
+	if s := e.Stats(); s.Acked != 0 {
+		t.Errorf("acknowledged what has no room: %+v", s)
+	}
+}

@@ -254,7 +254,18 @@ func (j *journal) stop() {
 	j.stopped = true
 }
 
-func (j *journal) AppendWithin(_ context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (uint64, error) {
+// noRoom is a measurement for which the journal has no room.
+const noRoom = "no-room"
+
+func (j *journal) AppendWithin(ctx context.Context, device string, t *wire.Telemetry, receivedMs int64, w wire.Waiter) (uint64, error) {
+	if string(t.Measurement) == noRoom {
+		j.mu.Lock()
+		j.appended++
+		j.changed()
+		j.mu.Unlock()
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
 	return j.Append(device, t, receivedMs, w)
 }
 

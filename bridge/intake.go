@@ -8,6 +8,7 @@ import (
 
 	"telemetryhub/bridge/maps"
 	"telemetryhub/devices"
+	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
 
@@ -118,9 +119,12 @@ func withoutTime(t *wire.Telemetry, clockOK func(wire.Clock) bool) *refusal {
 	return nil
 }
 
-// journalRefusal turns the journal's error into a refusal where it is about the message and not about the journal: sent
-// again, it would be refused again.
+// journalRefusal turns the error of the journal, or of the devices' states, into a refusal where it is about the message
+// and not about them: sent again, it would be refused again.
 func journalRefusal(err error) error {
+	if errors.Is(err, state.ErrNoDevice) {
+		return &refusal{reason: ReasonUnknownDevice, message: "the device was deleted meanwhile"}
+	}
 	if _, ok := errors.AsType[*wire.Error](err); ok {
 		return unusable(err)
 	}

@@ -281,7 +281,7 @@ func (l *line) take(s *scratch, in paho.Message) error {
 	l.mu.Lock()
 	l.current = in
 	l.mu.Unlock()
-	_, err := e.hub.Sink.Append(device, &s.telemetry, time.Now().UnixMilli(), l)
+	_, err := e.hub.Sink.AppendWithin(e.harder, device, &s.telemetry, time.Now().UnixMilli(), l)
 	if r, ok := errors.AsType[*refusal](journalRefusal(err)); ok {
 		return l.refuse(in, device, r)
 	}

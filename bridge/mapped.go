@@ -136,7 +136,7 @@ func (l *line) give(p *parts, m message, o *maps.Outcome, d *devices.Device) (*r
 		if session != nil {
 			session.LearnUnits(o.Telemetry.Units)
 		}
-		_, err := l.external.hub.Sink.Append(o.Device, o.Telemetry, time.Now().UnixMilli(), p)
+		_, err := l.external.hub.Sink.AppendWithin(l.external.harder, o.Device, o.Telemetry, time.Now().UnixMilli(), p)
 		if r, ok := errors.AsType[*refusal](journalRefusal(err)); ok {
 			return r, nil
 		}
@@ -157,8 +157,9 @@ func (l *line) giveState(p *parts, o *maps.Outcome) (*refusal, error) {
 		if r, refused := errors.AsType[*refusal](journalRefusal(err)); refused {
 			l.external.metrics.refused.count(r.reason)
 			l.external.hub.refused(device, r)
-		} else if err != nil {
-			return // the hub stops: not acknowledged, so the broker sends it again
+		} else if err != nil { // the hub stops, say: not acknowledged, so the broker sends it again
+			l.failJournal(err)
+			return
 		} else {
 			l.devices.reported(device, patch)
 		}

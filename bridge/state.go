@@ -123,8 +123,9 @@ func (l *line) takeState(s *scratch, in paho.Message, device string, m message) 
 			l.external.metrics.refused.count(r.reason)
 			l.external.example(in, device, r)
 			l.external.hub.refused(device, r)
-		} else if err != nil {
-			return // the hub stops: not acknowledged, so the broker sends it again
+		} else if err != nil { // the hub stops, say: not acknowledged, so the broker sends it again
+			l.failJournal(err)
+			return
 		}
 		l.release(held)
 	})

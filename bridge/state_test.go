@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"telemetryhub/bridge"
+	"telemetryhub/devices/state"
 	"telemetryhub/wire"
 )
 
@@ -229,5 +231,36 @@ func TestRetainedStateIsNotTaken(t *testing.T) {
 	wantStats(t, e, "acknowledgement", func(s bridge.ExternalStats) bool { return s.Acked == 1 })
 	if n := len(h.states.reported); n > 0 {
 		t.Errorf("%d reports were taken", n)
+	}
+}
+
+// A device that is deleted while its report is written is no reason to keep the messages of the others.
+func TestADeletedDevicesReportHoldsNobodyUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		config         func(*mosquitto) bridge.ExternalConfig
+		state, reading string
+	}{
+		"own topics": {func(m *mosquitto) bridge.ExternalConfig { return externalConfig(m.url()) }, "devices/plug-1/state", "devices/plug-2/telemetry"},
+		"maps":       {mappedConfig, "tele/plug-1/SENSOR", "tele/plug-2/SENSOR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMosquitto(t, "")
+			h := newHub(t)
+			h.device("plug-1")
+			h.device("plug-2")
+			h.states.set(func(s *states) { s.err, s.hold = state.ErrNoDevice, true })
+			e := openExternal(t, h, test.config(m))
+			device := m.client("device")
+			defer device.Disconnect(100)
+			wantToken(t, device.Publish(test.state, 1, false, `{"POWER":"ON","Time":"2026-01-01T00:00:00Z"}`))
+			next(t, "report", h.states.reported)
+			wantToken(t, device.Publish(test.reading, 1, false, `{"Temp":20,"Time":"2026-01-01T00:00:00Z"}`))
+			h.journal.until(t, "the other's reading", func() bool {
+				return slices.ContainsFunc(h.journal.durable, func(one entry) bool { return one.device == "plug-2" })
+			})
+			h.states.release()
+			wantStats(t, e, "acknowledgement of both", func(s bridge.ExternalStats) bool { return s.Acked == 2 && s.InFlight == 0 && s.Connects == 1 })
+			h.journal.until(t, "refusal without a device", func() bool { return slices.Contains(h.journal.refused, entry{"", bridge.ReasonUnknownDevice}) })
+		})
 	}
 }

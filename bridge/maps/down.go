@@ -196,12 +196,13 @@ func (e *Expectation) Within() time.Duration {
 	return e.done.within
 }
 
-// Answers reports whether a reply is to this command. One that bears a correlation is to no other.
+// Answers reports whether a reply is to this command. One whose correlation is another's, or is missing where the command
+// gave one, is to none of ours.
 func (e *Expectation) Answers(o *Outcome) bool {
 	if e.answer == nil || o.Reply == nil || o.Group != e.group || o.Reply.Method != e.answer.method {
 		return false
 	}
-	if o.Reply.Correlation != "" {
+	if e.Correlates() {
 		return o.Reply.Correlation == e.Command
 	}
 	if e.answer.match == nil {

@@ -122,6 +122,7 @@ func TestAnswer(t *testing.T) {
 		"correlated":      {"hub/rpc", `{"src":"lamp1","id":"c2","result":{"a":1}}`, false, true, `"correlation":"c2","result":{"a":1}`},
 		"another command": {"hub/rpc", `{"src":"lamp1","id":"c3","result":{}}`, false, false, `"correlation":"c3"`},
 		"failed":          {"hub/rpc", `{"src":"lamp1","id":"c2","error":{"code":-103,"message":"no"}}`, false, true, `"error":{"code":-32000,"message":"no","data":{"code":-103,"message":"no"}}`},
+		"none's":          {"hub/rpc", `{"src":"lamp1","id":"","result":{}}`, false, false, `"result":{}`},
 		"a notification":  {"hub/rpc", `{"src":"lamp1","method":"NotifyStatus"}`, false, false, "null"},
 	} {
 		t.Run(name, func(t *testing.T) {

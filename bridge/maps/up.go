@@ -33,11 +33,19 @@ type slot struct {
 	device    []byte
 }
 
-// keptText bounds the text that a scratch keeps for the next message, in bytes.
-const keptText = 256 << 10
+// What a scratch keeps for the next message: so many bytes of each text, and so many slots.
+const (
+	keptText  = 256 << 10
+	keptSlots = 64
+)
 
 func (s *Scratch) reset() {
+	clear(s.outcomes)
 	s.outcomes, s.vars, s.used = s.outcomes[:0], nil, 0
+	if len(s.slots) > keptSlots {
+		clear(s.slots[keptSlots:])
+		s.slots = s.slots[:keptSlots]
+	}
 	if cap(s.quoted) > keptText {
 		s.quoted = nil
 	}
@@ -46,7 +54,7 @@ func (s *Scratch) reset() {
 	}
 	for _, one := range s.slots {
 		if cap(one.text) > keptText {
-			one.text = nil
+			*one = slot{}
 		}
 	}
 }
