@@ -18,6 +18,7 @@ type bridgedDevices struct {
 
 	mu    sync.Mutex
 	known map[string]*bridgedDevice
+	given uint64 // reports of states, ever
 	ended bool
 }
 
@@ -36,7 +37,8 @@ type bridgedDevice struct {
 
 	by     *mapping // nil: it speaks the hub's own words
 	stays  bool     // the broker says when it is gone: it may be silent
-	report string   // of its state, the last by a map that is durable
+	report string   // of its state, the last by a map, once that is durable; "": it is not
+	given  uint64   // the number of that report among the owner's
 }
 
 func newBridgedDevices(l *line) *bridgedDevices {
@@ -110,6 +112,7 @@ func (b *bridgedDevices) sweep(since time.Time) {
 	}
 	b.mu.Unlock()
 	for _, d := range idle {
+		d.orders.leave()
 		d.session.Detach(fmt.Sprintf("no message for %s", b.line.external.cfg.Timing.Idle))
 	}
 }
@@ -131,7 +134,7 @@ func (d *bridgedDevice) Cancel(id string) error {
 	if d.mappedBy() != nil {
 		return errNoWord
 	}
-	return d.publish(wire.AppendCancel(nil, id), false)
+	return d.publish(publication{payload: wire.AppendCancel(nil, id)})
 }
 
 // Probe implements devices.Prober.
@@ -139,7 +142,7 @@ func (d *bridgedDevice) Probe() error {
 	if d.mappedBy() != nil {
 		return errNoWord
 	}
-	return d.publish(wire.AppendProbe(nil), false)
+	return d.publish(publication{payload: wire.AppendProbe(nil)})
 }
 
 // errNoWord says that a device that is spoken to by maps has no word for something.
@@ -148,12 +151,10 @@ var errNoWord = errors.New("the device's maps have no word for it")
 // Speaks implements devices.Prober: the hub cannot know who has subscribed at the broker.
 func (d *bridgedDevice) Speaks(time.Duration) bool { return false }
 
-func (d *bridgedDevice) publish(payload []byte, atLeastOnce bool) error {
+// publish sends on the topic of the device's commands.
+func (d *bridgedDevice) publish(out publication) error {
 	l := d.owner.line
-	out := publication{topic: joinTopic(l.external.cfg.Prefix, d.id, subjectCommand), payload: payload}
-	if atLeastOnce {
-		out.qos = 1
-	}
+	out.topic = joinTopic(l.external.cfg.Prefix, d.id, subjectCommand)
 	if err := l.send(out); err != nil {
 		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
 	}
@@ -169,6 +170,7 @@ func (d *bridgedDevice) Close(_ int, reason string) {
 		return
 	}
 	d.closed = reason
+	d.orders.leave()
 	if b.known[d.id] == d {
 		delete(b.known, d.id)
 	}

@@ -40,7 +40,7 @@
 // inlet.go (what paho is given to read), line.go (one connection), window.go, screen.go (what is no message of a device),
 // receipts.go (QoS 2), echoes.go (the hub's own words), acks.go, status.go (the hub's last will), ending.go, discovery.go
 // (devices that nobody registered), bridged.go (devices behind it), externalmaps.go and mapped.go (messages by maps),
-// orders.go (commands by maps), mappedbroker.go (both at the embedded broker), try.go (what a message would become);
+// orders.go and orderbook.go (commands by maps), mappedbroker.go (both at the embedded broker), try.go (what a message would become);
 //
 // both: traffic.go and numbers.go (how they fare, for people), metrics.go, log.go.
 package bridge

@@ -74,6 +74,7 @@ type publication struct {
 	identifiers []int
 	kind        kind
 	then        *publication // of the same command; nil: none
+	sending     *sending     // of the external broker: the command that it is; nil: none
 
 	response    string // topic for the answer to a command; MQTT 5 tells the device
 	correlation []byte // the command's id, beside the one in the payload

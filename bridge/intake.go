@@ -18,8 +18,9 @@ type message struct {
 	payload  []byte
 	qos      byte
 	retained bool
-	packetID uint16  // of the embedded broker, with QoS 1 and 2
-	extras   *extras // nil: none
+	at       time.Time // of its receipt from the external broker; zero: the broker had it before, nobody knows since when
+	packetID uint16    // of the embedded broker, with QoS 1 and 2
+	extras   *extras   // nil: none
 }
 
 // extras are the properties of an MQTT 5 message that go with it to other devices (section 3.3.2.3). They make no

@@ -195,6 +195,7 @@ func (l *line) farewell() string {
 // receive is paho's handler. While the window is full it does not return and paho reads nothing more, answers to pings
 // included; the connection lives on all the same (checkPulse).
 func (l *line) receive(_ paho.Client, m paho.Message) {
+	at := time.Now() // before the wait for a place
 	select {
 	case <-l.external.stopping.Done():
 		return
@@ -202,7 +203,7 @@ func (l *line) receive(_ paho.Client, m paho.Message) {
 	}
 	if l.window.enter(weight(m), l.alive.Done(), l.external.stopping.Done()) {
 		l.external.traffic.received(time.Now())
-		l.queue <- &arrival{Message: m} // as long as the window: never full
+		l.queue <- &arrival{Message: m, at: at} // as long as the window: never full
 	}
 }
 
@@ -234,7 +235,7 @@ func (l *line) takeAll() {
 // take deals with one message. After a refusal it is settled, for the broker would send it again for ever.
 func (l *line) take(s *scratch, in paho.Message) error {
 	e := l.external
-	m := message{topic: in.Topic(), payload: in.Payload(), qos: in.Qos(), retained: in.Retained()}
+	m := message{topic: in.Topic(), payload: in.Payload(), qos: in.Qos(), retained: in.Retained(), at: heardAt(in)}
 	e.traffic.redelivers(in)
 	if taken, err := l.screen(in); taken || err != nil {
 		return err
@@ -334,19 +335,36 @@ func (l *line) sendAll() {
 	for {
 		select {
 		case out := <-l.outgoing:
-			for one := &out; one != nil; one = one.then {
-				// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
-				l.external.echoes.note(one.topic, one.payload)
-				if err := l.wait(l.client.Publish(one.topic, one.qos, false, one.payload)); err != nil {
-					l.fail(fmt.Errorf("publish to a device: %w", err))
-					return
-				}
-			}
-			if out.kind != kindState {
-				l.external.metrics.commands.Inc()
+			if err := l.publish(&out); err != nil {
+				l.fail(fmt.Errorf("publish to a device: %w", err))
+				return
 			}
 		case <-l.alive.Done():
 			return
 		}
 	}
+}
+
+// publish sends all of a publication. A command that has expired or ended while it waited is not sent, for the device
+// would do it however late; one that has begun goes on until it expires.
+func (l *line) publish(out *publication) error {
+	if !out.sending.departs(time.Now()) {
+		l.external.metrics.commandsLate.Inc()
+		return nil
+	}
+	for one := out; one != nil; one = one.then {
+		if one != out && out.sending.expired(time.Now()) {
+			l.external.metrics.commandsLate.Inc()
+			break
+		}
+		// The token is complete when it is written, with QoS 1 when the broker has it; an error ends the connection anyway.
+		l.external.echoes.note(one.topic, one.payload)
+		if err := l.wait(l.client.Publish(one.topic, one.qos, false, one.payload)); err != nil {
+			return err
+		}
+	}
+	if out.kind != kindState {
+		l.external.metrics.commands.Inc()
+	}
+	return nil
 }

@@ -117,13 +117,13 @@ func retainedOutcome(o *maps.Outcome) *refusal {
 // give hands an outcome of a registered device on.
 func (l *line) give(p *parts, m message, o *maps.Outcome, d *devices.Device) (*refusal, error) {
 	if o.What == maps.Presence {
-		l.devices.present(o, d)
+		l.devices.present(o, d, m.at)
 		return nil, nil //nolint:nilnil // taken
 	}
 	var session *devices.Session
 	if !m.retained { // a retained message is no sign of life
 		session = l.devices.seenBy(o.Device, &mapping{group: o.Group, vars: o.Vars, model: o.Model, kind: d.Type})
-		l.devices.settleOrders(o)
+		l.devices.settleOrders(o, m.at)
 	}
 	switch o.What {
 	case maps.Answered:
@@ -148,7 +148,8 @@ func (l *line) give(p *parts, m message, o *maps.Outcome, d *devices.Device) (*r
 // giveState reports what a map takes as state.
 func (l *line) giveState(p *parts, o *maps.Outcome) (*refusal, error) {
 	device := o.Device
-	if l.devices.hasReported(device, o.State) {
+	n, known := l.devices.giving(device, o.State)
+	if known {
 		return nil, nil //nolint:nilnil // it is known
 	}
 	patch := append([]byte(nil), o.State...) // the outcome does not live so long
@@ -161,7 +162,7 @@ func (l *line) giveState(p *parts, o *maps.Outcome) (*refusal, error) {
 			l.failJournal(err)
 			return
 		} else {
-			l.devices.reported(device, patch)
+			l.devices.reported(device, patch, n)
 		}
 		p.done()
 	})

@@ -69,7 +69,7 @@ func (b *Broker) learnMapped(c *client, o *maps.Outcome) {
 	}
 	d, _ := b.hub.Registry.Get(c.device)
 	b.speakMapped(c, &mapping{group: o.Group, vars: o.Vars, kind: d.Type, model: o.Model})
-	c.link.orders.settle(c.session, o, b.log)
+	c.link.orders.settle(c.session, o, time.Now(), b.log)
 	if o.Telemetry != nil {
 		c.session.LearnUnits(o.Telemetry.Units)
 	}
@@ -181,7 +181,7 @@ func (l *link) order(by *mapping, cmd wire.Command) error {
 	if len(l.inflight)+len(all) > min(window, commandInflight) {
 		return errInflight
 	}
-	l.orders.expect(made.Expect)
+	l.orders.expect(made.Expect, time.Now())
 	for _, out := range all {
 		if out.qos > 0 {
 			out.packetID = l.newID(cmd.ID)

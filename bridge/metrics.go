@@ -116,6 +116,7 @@ type externalMetrics struct {
 	refused      *refusals
 	acked        tally
 	commands     tally
+	commandsLate tally
 	connects     tally
 	ended        *prometheus.CounterVec // by the word of the ending
 	sessionsLost tally
@@ -140,6 +141,7 @@ func newExternalMetrics(to prometheus.Registerer, name string, t *traffic, conne
 		m.passed.collector("hub_bridge_passed_over_total", "Messages that a map knows and passes over: they say nothing of a device."),
 		m.acked.collector("hub_bridge_acknowledged_total", "Messages acknowledged to the external broker, refused ones too."),
 		m.commands.collector("hub_bridge_commands_total", "Commands given to the external broker."),
+		m.commandsLate.collector("hub_bridge_commands_late_total", "Commands that had expired or ended before the external broker could be given all of them."),
 		m.connects.collector("hub_bridge_connects_total", "Connections made to the external broker."),
 		gauge("hub_bridge_connected", "1 while the external broker is connected and has granted the subscriptions.", connected),
 		t.readings.collector("hub_bridge_readings_total", "Readings in acknowledged messages: they are durable."),

@@ -74,7 +74,8 @@ func (e *External) Numbers() Numbers {
 // arrival is a message of an external broker on its way to its acknowledgement.
 type arrival struct {
 	paho.Message
-	readings int // that it has brought to the journal; of the line's goroutine until it is acknowledged
+	at       time.Time // of its receipt
+	readings int       // that it has brought to the journal; of the line's goroutine until it is acknowledged
 }
 
 // countReadings notes how many readings a message brings.
@@ -82,6 +83,14 @@ func countReadings(in paho.Message, readings []wire.Reading) {
 	if a, ok := in.(*arrival); ok {
 		a.readings = len(readings)
 	}
+}
+
+// heardAt returns when a message was received, as message.at has it.
+func heardAt(m paho.Message) time.Time {
+	if a, ok := m.(*arrival); ok && !m.Retained() && !m.Duplicate() {
+		return a.at
+	}
+	return time.Time{}
 }
 
 func readingsOf(m paho.Message) int {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -20,12 +19,6 @@ type mapping struct {
 	vars  maps.Vars
 	kind  string // its type in the registry
 	model string
-}
-
-// orderBook holds the commands that a device was sent by maps and whose outcome is not known, the oldest first.
-type orderBook struct {
-	mu     sync.Mutex
-	orders []order
 }
 
 // merge takes over what the mapping before knew and this one's message does not say.
@@ -54,15 +47,6 @@ func (m *mapping) levels() maps.Vars {
 	return m.vars
 }
 
-// order is one of them.
-type order struct {
-	expect *maps.Expectation
-	until  time.Time // of one that is done when something is seen; zero: none
-}
-
-// mostOrders bounds those of one device; the ledger has bounds of its own, far below.
-const mostOrders = 64
-
 // AnyMethod stands among the methods of a device that takes any.
 const AnyMethod = maps.AnyMethod
 
@@ -74,7 +58,26 @@ func (d *bridgedDevice) Send(cmd wire.Command) error {
 	if by := d.mappedBy(); by != nil {
 		return d.order(by, cmd)
 	}
-	return d.publish(wire.AppendCommand(nil, cmd), cmd.AtLeastOnce)
+	out := publication{payload: wire.AppendCommand(nil, cmd), sending: d.sending(cmd, nil)}
+	if cmd.AtLeastOnce {
+		out.qos = 1
+	}
+	return d.queue(out, d.publish)
+}
+
+// sending is a command on its way to the broker.
+func (d *bridgedDevice) sending(cmd wire.Command, e *maps.Expectation) *sending {
+	return &sending{book: &d.orders, command: cmd.ID, expires: cmd.Expires, expect: e}
+}
+
+// queue has a command sent, and notes before that it waits, for the line's sender asks for it.
+func (d *bridgedDevice) queue(out publication, send func(publication) error) error {
+	d.orders.queue(out.sending)
+	err := send(out)
+	if err != nil {
+		d.orders.unqueue(out.sending)
+	}
+	return err
 }
 
 func (d *bridgedDevice) mappedBy() *mapping {
@@ -91,9 +94,9 @@ func (d *bridgedDevice) order(by *mapping, cmd wire.Command) error {
 	if err != nil {
 		return err
 	}
-	d.orders.expect(made.Expect)
-	if err := l.send(chain(made.Publications)); err != nil {
-		d.orders.forget(cmd.ID)
+	out := chain(made.Publications)
+	out.sending = d.sending(cmd, made.Expect)
+	if err := d.queue(out, l.send); err != nil {
 		return fmt.Errorf("send by bridge %q: %w", l.external.cfg.Name, err)
 	}
 	return nil
@@ -103,87 +106,17 @@ func (m *mapping) target(device string) maps.Target {
 	return maps.Target{Device: device, Type: m.kind, Vars: m.vars}
 }
 
-// expect notes how the outcome of a command will be known.
-func (b *orderBook) expect(e *maps.Expectation) {
-	if e == nil {
-		return
-	}
-	o := order{expect: e}
-	if e.Within() > 0 {
-		o.until = time.Now().Add(e.Within())
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.orders = slices.DeleteFunc(b.orders, func(old order) bool { return old.expect.Command == e.Command })
-	if b.orders = append(b.orders, o); len(b.orders) > mostOrders {
-		b.orders = b.orders[1:]
-	}
-}
-
-func (b *orderBook) forget(command string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.orders = slices.DeleteFunc(b.orders, func(o order) bool { return o.expect.Command == command })
-}
-
-// ended lets a command go that has its outcome, so that a later answer is not taken for its own. One that bears the
-// command's id still counts.
-func (b *orderBook) ended(command string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.orders = slices.DeleteFunc(b.orders, func(o order) bool { return o.expect.Command == command && !o.expect.Correlates() })
-}
-
-// settle tells of the commands whose outcome a message is: the one that it answers, which is the oldest that it can be
-// the answer to, and those that are done when it says what it says.
-func (b *orderBook) settle(session *devices.Session, o *maps.Outcome, log *slog.Logger) {
-	b.mu.Lock()
-	waiting := slices.Clone(b.orders)
-	b.mu.Unlock()
-	for _, w := range waiting {
-		if w.expect.Answers(o) {
-			if o.Reply.Progress {
-				session.Progress(wire.Progress{ID: w.expect.Command, Status: wire.ProgressRunning})
-				return
-			}
-			b.forget(w.expect.Command)
-			session.Answer(answerOf(w.expect.Command, o.Reply))
-			return
-		}
-		if !w.until.IsZero() && time.Now().After(w.until) {
-			b.forget(w.expect.Command) // it stays unknown
-			continue
-		}
-		met, err := w.expect.Met(o)
-		if err != nil {
-			log.Warn("the condition of a command could not be told", "device", o.Device, "method", w.expect.Method, "err", err)
-		}
-		if met {
-			b.forget(w.expect.Command)
-			session.Answer(wire.Answer{ID: w.expect.Command, Result: json.RawMessage(`{"seen":` + string(maps.Seen(o)) + `}`)})
-		}
-	}
-}
-
 // Ended lets a command go that has its outcome.
 func (d *bridgedDevice) Ended(command string) { d.orders.ended(command) }
 
-// settleOrders tells of the commands of a device whose outcome a message is.
-func (b *bridgedDevices) settleOrders(o *maps.Outcome) {
+// settleOrders tells of the commands of a device whose outcome a message is that was received at a time.
+func (b *bridgedDevices) settleOrders(o *maps.Outcome, heard time.Time) {
 	b.mu.Lock()
 	d, ok := b.known[o.Device]
 	b.mu.Unlock()
 	if ok {
-		d.orders.settle(d.session, o, b.line.external.log)
+		d.orders.settle(d.session, o, heard, b.line.external.log)
 	}
-}
-
-// answerOf is an answer as the device would have given it on a connection of its own.
-func answerOf(command string, r *maps.Reply) wire.Answer {
-	if r.Fault != nil {
-		return wire.Answer{ID: command, Fault: slices.Clone(r.Fault), Code: wire.CodeUnavailable}
-	}
-	return wire.Answer{ID: command, Result: slices.Clone(r.Result)}
 }
 
 // learn notes how a device is spoken to, and says to its session which commands it has.
@@ -244,7 +177,7 @@ func chain(all []maps.Publication) publication {
 }
 
 // present notes what the broker says of a device's presence: its last will, or that it is there.
-func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
+func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device, heard time.Time) {
 	if o.Online {
 		if b.seenBy(o.Device, &mapping{group: o.Group, vars: o.Vars, model: o.Model, kind: of.Type}) != nil {
 			b.mu.Lock()
@@ -252,7 +185,7 @@ func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
 				d.stays = true
 			}
 			b.mu.Unlock()
-			b.settleOrders(o)
+			b.settleOrders(o, heard)
 		}
 		return
 	}
@@ -262,6 +195,7 @@ func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
 	b.mu.Unlock()
 	const gone = "the broker says that it is offline: its last will"
 	if ok {
+		d.orders.leave()
 		d.session.Detach(gone)
 		return
 	}
@@ -270,20 +204,30 @@ func (b *bridgedDevices) present(o *maps.Outcome, of *devices.Device) {
 	}
 }
 
-// hasReported reports whether a state is what the device reported last by its maps, so that telemetry that bears it again
-// and again is no write each.
-func (b *bridgedDevices) hasReported(device string, patch []byte) bool {
+// giving notes that a device reports a state by its maps, and returns the number of that report; known says that it is
+// what the device reported last and durable, so that telemetry that bears it again and again is no write each. While a
+// report is being written nothing is known: the state may change back before.
+func (b *bridgedDevices) giving(device string, patch []byte) (n uint64, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	d, ok := b.known[device]
-	return ok && d.report == string(patch)
+	if !ok {
+		return 0, false
+	}
+	if d.report == string(patch) {
+		return 0, true
+	}
+	b.given++
+	d.given, d.report = b.given, ""
+	return d.given, false
 }
 
-func (b *bridgedDevices) reported(device string, patch []byte) {
+// reported notes that a report is durable, which says nothing any more if another was given since.
+func (b *bridgedDevices) reported(device string, patch []byte, n uint64) {
 	const most = 4 << 10 // bytes that are kept
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d, ok := b.known[device]; ok && len(patch) <= most {
+	if d, ok := b.known[device]; ok && n != 0 && d.given == n && len(patch) <= most {
 		d.report = string(patch)
 	}
 }

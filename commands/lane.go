@@ -33,7 +33,7 @@ type lane struct {
 	over     []over // of which the Router is still to be told
 }
 
-// over is a command that was sent at least once and has ended.
+// over is a command that was sent, however its delivery, and has ended.
 type over struct {
 	session uint64
 	id      string

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -341,21 +342,24 @@ func TestRetryIsANewCommand(t *testing.T) {
 	})
 }
 
-// TestTheRouterIsToldOfTheEnd of what was sent at least once, and of nothing else.
+// TestTheRouterIsToldOfTheEnd of what was sent, by either delivery and with whatever outcome, and of nothing else.
 func TestTheRouterIsToldOfTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter()
 		r.connect("d1", 1)
-		s := openWith(t, newMemory(), r, commands.Config{Outstanding: 3})
-		once := send(t, s, commands.Request{})
+		s := openWith(t, newMemory(), r, commands.Config{Outstanding: 4})
+		once, unanswered := send(t, s, commands.Request{}), send(t, s, commands.Request{Timeout: time.Second})
 		answered, expired := send(t, s, commands.Request{Delivery: commands.AtLeastOnce}), send(t, s, commands.Request{Delivery: commands.AtLeastOnce, Expires: time.Minute})
 		s.Answered("d1", 1, result(once.ID, `1`))
 		s.Answered("d1", 1, result(answered.ID, `1`))
 		time.Sleep(2 * time.Minute)
+		r.connect("d1", 0)
+		send(t, s, commands.Request{Expires: time.Second}) // never sent
+		time.Sleep(time.Minute)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if fmt.Sprint(r.over) != fmt.Sprint([]string{answered.ID, expired.ID}) {
-			t.Errorf("told of %v, want %s, %s", r.over, answered.ID, expired.ID)
+		if want := []string{once.ID, answered.ID, unanswered.ID, expired.ID}; !slices.Equal(r.over, want) {
+			t.Errorf("told of %v, want %v", r.over, want)
 		}
 	})
 }

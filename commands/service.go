@@ -20,7 +20,7 @@ type Router interface {
 	Send(device string, session uint64, cmd wire.Command) error
 	// Cancel asks the device to give up a command that it was sent.
 	Cancel(device string, session uint64, id string) error
-	// Ended tells that a command that was sent at least once has its outcome: whatever still holds it lets it go.
+	// Ended tells that a command that was sent has its outcome: whatever still holds it lets it go.
 	Ended(device string, session uint64, id string)
 }
 
@@ -196,7 +196,7 @@ func (s *Service) ended(e *entry) {
 	if l := s.lanes[e.next.Device]; l != nil {
 		out := len(l.out)
 		l.waiting, l.out = remove(l.waiting, e), remove(l.out, e)
-		if len(l.out) < out && e.next.Delivery == AtLeastOnce && e.next.Attempt > 0 {
+		if len(l.out) < out && e.next.Attempt > 0 {
 			l.over = append(l.over, over{e.next.Session, e.next.ID})
 		}
 		s.rouse(l)
