@@ -30,7 +30,7 @@
 // the embedded broker: broker.go, listen.go, entry.go (who is let in), enrol.go (who comes by an enrolment key),
 // postpone.go (devices that come too fast), conn.go, sieve.go (what is too large), inspect.go and properties.go (what is
 // not as the protocol has it), client.go (one connection), publishing.go (what a device says, and on which topics it may),
-// pubacks.go (when that is acknowledged), pace.go (what is too fast), subscribing.go, link.go (commands down), grants.go
+// pubacks.go (when that is acknowledged), taken.go (QoS 2), pace.go (what is too fast), subscribing.go, link.go (commands down), grants.go
 // and filters.go (the topics that devices share), exchange.go (from device to device), mailbox.go (what waits for a
 // session), letters.go (how it gets there), retained.go, wills.go, response.go (what comes of commands), state.go (states
 // up and down), renewing.go (new credentials), reason.go, engine.go (what is asked of an MQTT implementation), mochi.go and

@@ -42,7 +42,7 @@ func (x *exchange) begin(id string, c *client, resumes bool) *mailbox {
 	if m == nil {
 		m = &mailbox{
 			id: id, device: c.device, metrics: x.metrics, mostQueued: x.cfg.MaxQueued, mostBytes: x.cfg.MaxQueuedBytes,
-			mostStored: x.cfg.MaxRetained, mostStoredBytes: x.cfg.MaxRetainedBytes, subscriptions: map[string]subscription{},
+			mostStored: x.cfg.MaxRetained, mostStoredBytes: x.cfg.MaxRetainedBytes, subscriptions: map[string]subscription{}, takings: newTakings(),
 		}
 		x.mailboxes[id] = m
 	}

@@ -72,6 +72,8 @@ type mailbox struct {
 	mostStored      int // messages
 	mostStoredBytes int
 
+	takings *takings // what the device itself sends with QoS 2
+
 	// Guarded by the exchange's mu.
 	subscriptions map[string]subscription // by filter
 	owner         *client                 // the newest connection of the session

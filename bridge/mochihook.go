@@ -220,6 +220,8 @@ func (h *mochiHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Pa
 	case packets.Puback:
 		h.mochi.rules.acknowledged(c, pk.PacketID)
 		pk.PacketID = 0 // mochi knows none of ours, and would take it for one of the device's own of QoS 2
+	case packets.Pubrel:
+		c.mailbox.takings.released(pk.PacketID)
 	case packets.Disconnect:
 		c.goodbye = pk.ReasonCode != packets.CodeDisconnectWillMessage.Code
 		// mochi bounds the session's expiry in CONNECT and takes any in DISCONNECT.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,9 @@ type claim struct {
 	readings int    // that it brings to the journal
 	since    time.Time
 	settled  bool
-	unsent   bool // it will have none, and the connection goes on
+	unsent   bool    // it will have none, and the connection goes on
+	taking   *taking // of a message of QoS 2 that came for the first time
+	before   *taking // of one that came again: the first's
 }
 
 // acknowledgement is a PUBACK or PUBREC.
@@ -86,6 +89,13 @@ func (a *acks) open(m message) *claim {
 		a.waiting = append(a.waiting, r)
 		a.held++
 	}
+	if m.qos == 2 {
+		if one, again := a.client.mailbox.takings.begin(m); again {
+			r.before = one
+		} else {
+			r.taking = one
+		}
+	}
 	a.current = r
 	return r
 }
@@ -109,13 +119,36 @@ func (a *acks) makeRoom() {
 // settle says that r's message is done with: taken, or refused.
 func (a *acks) settle(r *claim, refused *refusal) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if refused != nil {
 		r.code, r.reason = refused.code, refused.message
 		r.unsent = refused.unacked && !a.client.v5
 	}
 	r.settled = true
 	a.advance()
+	a.mu.Unlock()
+	a.note(r)
+}
+
+// note tells a message's taking what it became. It comes without mu, for another connection of the session may wait.
+func (a *acks) note(r *claim) {
+	if r.taking != nil {
+		over := r.unsent || a.client.v5 && r.code >= codeUnspecified // no PUBREL follows [MQTT-4.3.3-9]
+		r.taking.settle(r, !over)
+	}
+}
+
+// repeated settles r, of a message that came before, as that one is.
+func (a *acks) repeated(r *claim) {
+	r.before.whenDone(func(first *claim, err error) {
+		if err != nil {
+			a.fail(err, nil)
+			return
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		r.code, r.reason, r.unsent, r.settled = first.code, first.reason, first.unsent, true
+		a.advance()
+	})
 }
 
 // Join implements wire.Waiter.
@@ -134,11 +167,11 @@ func (a *acks) Join(gen uint64) (first bool) {
 // Committed implements wire.Waiter.
 func (a *acks) Committed(gen uint64, err error) {
 	if err != nil {
-		a.fail(err)
+		a.fail(err, func(r *claim) bool { return r.commit == gen })
 		return
 	}
+	var settled []*claim
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for len(a.brought) > 0 && a.brought[0].commit <= gen { // commits become durable in their order
 		a.client.broker.metrics.traffic.readings.Add(uint64(a.brought[0].readings))
 		a.brought = a.brought[1:]
@@ -146,12 +179,17 @@ func (a *acks) Committed(gen uint64, err error) {
 	for _, r := range a.waiting {
 		if r.commit == gen {
 			r.settled = true
+			settled = append(settled, r)
 			if e, slow := devices.SlowCommit(time.Since(r.since)); slow {
 				a.client.broker.hub.Sessions.Note(a.client.device, e)
 			}
 		}
 	}
 	a.advance()
+	a.mu.Unlock()
+	for _, r := range settled {
+		a.note(r)
+	}
 }
 
 // advance moves what may be sent to ready. It needs mu.
@@ -197,13 +235,24 @@ func (a *acks) write() {
 	}
 }
 
-// fail ends the connection without another acknowledgement: a message could not be made durable.
-func (a *acks) fail(err error) {
+// fail ends the connection without another acknowledgement: the messages of those claims could not be made durable.
+// of is nil where they are none of this connection's.
+func (a *acks) fail(err error, of func(r *claim) bool) {
+	var takings []*taking
 	a.mu.Lock()
 	lost := max(1, len(a.waiting))
 	first := !a.finished
+	for _, r := range a.waiting {
+		if r.taking != nil && of != nil && of(r) {
+			takings = append(takings, r.taking)
+			r.taking = nil
+		}
+	}
 	a.finish()
 	a.mu.Unlock()
+	for _, t := range takings {
+		t.lose(err)
+	}
 	if !first {
 		return
 	}
@@ -251,9 +300,11 @@ func (a *acks) end() {
 	a.work.Wait()
 }
 
-// finish needs mu.
+// finish leaves those claims whose messages may come again on the session's next connection, for what becomes of them
+// counts there. It needs mu.
 func (a *acks) finish() {
 	a.finished = true
-	a.waiting, a.ready = nil, nil
+	a.waiting = slices.DeleteFunc(a.waiting, func(r *claim) bool { return r.settled || r.taking == nil })
+	a.ready = nil
 	a.makeRoom()
 }

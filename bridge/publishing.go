@@ -23,7 +23,11 @@ func (b *Broker) published(c *client, m message) (acknowledged bool) {
 	if hold.Wait > 0 && hold.Tell && c.v5 {
 		r.reason = wire.ReasonRateLimited + ": " + hold.Notice().Message
 	}
-	b.publish(c, m, r)
+	if r.before != nil {
+		c.acks.repeated(r)
+	} else {
+		b.publish(c, m, r)
+	}
 	if hold.Wait > 0 {
 		b.hub.Throttle.Wait(hold, c.conn.hurried.Load)
 		if c.session != nil {
@@ -49,7 +53,7 @@ func (b *Broker) publish(c *client, m message, r *claim) {
 		b.metrics.unacked.Inc() // a will that the journal did not take
 	case r == nil || later:
 	case err != nil && !ok:
-		c.acks.fail(err)
+		c.acks.fail(err, func(failed *claim) bool { return failed == r })
 	default:
 		c.acks.settle(r, refused)
 	}

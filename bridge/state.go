@@ -30,7 +30,7 @@ func (b *Broker) takeState(c *client, s *scratch, m message, r *claim) (later bo
 		switch {
 		case r == nil:
 		case err != nil && !ok:
-			c.acks.fail(err)
+			c.acks.fail(err, func(failed *claim) bool { return failed == r })
 		default:
 			c.acks.settle(r, refused)
 		}
