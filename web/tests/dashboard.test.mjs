@@ -89,6 +89,7 @@ async function keyboardMoves() {
   await page.keyboard.press('End');
   await until('the last row has the focus', () => page.evaluate((last) => document.activeElement?.getAttribute('data-index') === last, String(devices - 1)));
   await page.keyboard.press('Home');
+  await until('the first row has the focus', () => page.evaluate(() => document.activeElement?.getAttribute('data-index') === '0'));
 }
 
 async function openDevice() {
