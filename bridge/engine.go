@@ -15,6 +15,9 @@ type engine interface {
 type rules interface {
 	// admit decides about a CONNECT. After nil, c.device is set.
 	admit(c *client, hello connect) *refusal
+	// continues reports whether a kept session is one of the device as it is registered now, and not of one of its name
+	// that was deleted.
+	continues(c *client, id string) bool
 	// began tells, before CONNACK, which session the connection has: id is the device's and, behind a slash, the client
 	// id. resumes says that it is one that there was already.
 	began(c *client, id string, resumes bool)

@@ -40,14 +40,26 @@ func (x *exchange) begin(id string, c *client, resumes bool) *mailbox {
 		m = nil
 	}
 	if m == nil {
+		device, _ := x.hub.Registry.Get(c.device)
 		m = &mailbox{
-			id: id, device: c.device, metrics: x.metrics, mostQueued: x.cfg.MaxQueued, mostBytes: x.cfg.MaxQueuedBytes,
+			registered: device.Created,
+			id:         id, device: c.device, metrics: x.metrics, mostQueued: x.cfg.MaxQueued, mostBytes: x.cfg.MaxQueuedBytes,
 			mostStored: x.cfg.MaxRetained, mostStoredBytes: x.cfg.MaxRetainedBytes, subscriptions: map[string]subscription{}, takings: newTakings(),
 		}
 		x.mailboxes[id] = m
 	}
 	m.owner, m.link = c, nil
 	return m
+}
+
+// continues implements rules. What waits for a device that was deleted is not for the one that has its name now.
+func (b *Broker) continues(c *client, id string) bool {
+	device, _ := b.hub.Registry.Get(c.device)
+	x := b.exchange
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	m := x.mailboxes[id]
+	return m == nil || m.registered.Equal(device.Created)
 }
 
 // owner returns the connection that has a session, or had it last; nil: the session has ended.

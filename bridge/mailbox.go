@@ -65,6 +65,7 @@ type delivery struct {
 // what it has not acknowledged. It outlives connections as the session does, in memory.
 type mailbox struct {
 	id, device string
+	registered time.Time // when its device was: one that was deleted may have left its name to another
 	metrics    *brokerMetrics
 	mostQueued int // messages
 	mostBytes  int

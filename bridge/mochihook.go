@@ -106,7 +106,7 @@ func (h *mochiHook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 		if before := clientOf(old); before != nil {
 			before.link.replaced()
 		}
-		resumes = !pk.Connect.Clean && !endsWithConnection(old)
+		resumes = !pk.Connect.Clean && !endsWithConnection(old) && h.mochi.rules.continues(c, cl.ID)
 		if !resumes { // mochi would go on with a session of MQTT 5 that ends with the connection it takes over
 			h.mochi.server.UnsubscribeClient(old)
 			old.ClearInflights()
