@@ -120,6 +120,18 @@ func (x *exchange) subscribe(m *mailbox, s subscription) {
 	x.filters.set(s.filter, m, s)
 }
 
+// putStored queues what was retained when subscriptions began, but for what is not any more: what has taken its place was
+// published since, so it comes by itself, and may have come already; nothing older may follow it [MQTT-4.6.0-6]. With mu,
+// nothing is distributed between that look and the queue.
+func (x *exchange) putStored(m *mailbox, all []delivery) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.retained.mu.Lock()
+	all = slices.DeleteFunc(all, func(d delivery) bool { return x.retained.kept[d.topic] != d.letter })
+	x.retained.mu.Unlock()
+	m.putStored(all)
+}
+
 func (x *exchange) unsubscribe(id string, filters []string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

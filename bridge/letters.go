@@ -10,16 +10,21 @@ func (l *link) join(m *mailbox, x *exchange) {
 		l.mu.Unlock()
 		return
 	}
+	l.reserve(m)
+	l.mailbox = m
+	l.mu.Unlock()
+	x.attach(m, l)
+	l.deliver()
+}
+
+// reserve keeps the packet ids of what is to be sent again from what is sent before that. It needs mu.
+func (l *link) reserve(m *mailbox) {
 	for _, id := range m.resume() {
 		if l.inflight == nil {
 			l.inflight = map[uint16]string{}
 		}
 		l.inflight[id] = ""
 	}
-	l.mailbox = m
-	l.mu.Unlock()
-	x.attach(m, l)
-	l.deliver()
 }
 
 // deliver tells the link that something may be in its mailbox.

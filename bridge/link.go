@@ -57,9 +57,12 @@ const closeUnsafe = 1011
 
 func newLink(m *brokerMetrics, c *client) *link { return &link{metrics: m, client: c} }
 
+// open lets the link write. The desired state and commands may go out before it has its session's mailbox, and must not
+// have the packet ids of what that sends again: one PUBACK would be taken for both.
 func (l *link) open(p peer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.reserve(l.client.mailbox)
 	l.peer = p
 }
 
@@ -299,6 +302,8 @@ func (l *link) shut(code int, reason string) bool {
 	l.work.Go(func() {
 		if code == wire.CloseRestart { // what was sent before is acknowledged, and need not come again
 			l.client.acks.drain(l.client.broker.commits)
+		} else { // without mu, for a commit that holds the acknowledgements' mu notes things of sessions, which close links
+			l.client.acks.close()
 		}
 		l.peer.disconnect(disconnectCode(code), reason)
 	})
@@ -307,6 +312,7 @@ func (l *link) shut(code int, reason string) bool {
 
 // replaced notes that the engine ends the connection, for a newer one of the same client id.
 func (l *link) replaced() {
+	defer l.client.acks.close() // last, without mu
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.shutting {

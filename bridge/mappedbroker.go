@@ -163,6 +163,7 @@ func (l *link) order(by *mapping, cmd wire.Command) error {
 		return errBusy
 	}
 	var all []publication
+	var acknowledged int // those with a PUBACK, which the window is for
 	maxPacket, window, _ := l.peer.limits()
 	for _, p := range made.Publications {
 		qos, identifiers, ok := l.peer.grantedTopic(p.Topic)
@@ -177,8 +178,11 @@ func (l *link) order(by *mapping, cmd wire.Command) error {
 			}
 		}
 		all = append(all, out)
+		if out.qos > 0 {
+			acknowledged++
+		}
 	}
-	if len(l.inflight)+len(all) > min(window, commandInflight) {
+	if acknowledged > 0 && len(l.inflight)+acknowledged > min(window, commandInflight) {
 		return errInflight
 	}
 	l.orders.expect(made.Expect, time.Now())

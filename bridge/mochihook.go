@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -144,44 +145,59 @@ func (h *mochiHook) OnACLCheck(cl *mqtt.Client, filter string, write bool) bool 
 	return write || c != nil && c.refusals[filter] == nil
 }
 
-// OnSubscribe judges the filters. QoS 2 is not spoken to devices: the most that is granted is 1 [MQTT-3.8.4-7].
+// OnSubscribe judges the filters. QoS 2 is not spoken to devices: the most that is granted is 1 [MQTT-3.8.4-7]. mochi
+// answers a packet id that a message of QoS 2 has until its PUBREL with 0x91; nothing of such a packet is judged.
 func (h *mochiHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := clientOf(cl)
 	c.refusals = map[string]*refusal{}
 	count := cl.State.Subscriptions.Len()
+	var taken *refusal
+	if _, inUse := cl.State.Inflight.Get(pk.PacketID); inUse {
+		taken = &refusal{code: codePacketIDInUse, message: "subscription: the packet id is in use, by a message of QoS 2 without PUBREL"}
+	}
 	for i := range pk.Filters {
 		f := &pk.Filters[i]
 		f.Qos = min(f.Qos, 1)
+		f.Filter = strings.Clone(f.Filter) // it outlives the packet, whose bytes mochi's strings are
+		_, known := cl.State.Subscriptions.Get(f.Filter)
+		if known && f.RetainHandling == 1 { // nothing at a SUBSCRIBE that is not the first
+			f.RetainHandling = 2
+		}
 		if _, twice := c.refusals[f.Filter]; twice {
 			continue
 		}
-		r := h.mochi.rules.subscribing(c, f.Filter)
-		_, known := cl.State.Subscriptions.Get(f.Filter)
+		r := taken
+		if r == nil {
+			r = h.mochi.rules.subscribing(c, f.Filter)
+		}
 		if !known && r == nil {
 			if count++; count > h.mochi.cfg.MaxSubscriptions {
 				r = h.mochi.rules.tooMany(c, f.Filter)
 			}
-		}
-		if known && f.RetainHandling == 1 { // nothing at a SUBSCRIBE that is not the first
-			f.RetainHandling = 2
 		}
 		c.refusals[f.Filter] = r
 	}
 	return pk
 }
 
-// OnSubscribed puts the codes of refused filters into SUBACK, which bears this very slice. MQTT 3.1.1 has the one, which
-// is there already.
+// OnSubscribed puts the codes of refused filters into SUBACK, which bears this very slice; MQTT 3.1.1 has one. What is
+// granted is what SUBACK says is, for mochi has its own reasons to refuse. Of a filter that is there more than once the
+// last counts, as if they had come one by one [MQTT-3.8.4-5].
 func (h *mochiHook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := clientOf(cl)
+	last := make(map[string]int, len(pk.Filters))
 	for i, f := range pk.Filters {
-		if r := c.refusals[f.Filter]; r != nil && cl.Properties.ProtocolVersion == 5 {
+		last[f.Filter] = i
+		v5 := cl.Properties.ProtocolVersion == 5
+		if r := c.refusals[f.Filter]; r != nil && v5 {
 			codes[i] = byte(r.code)
+		} else if codes[i] >= byte(codeUnspecified) && !v5 {
+			codes[i] = byte(codeUnspecified) // [MQTT-3.9.3-2]
 		}
 	}
 	var granted []subscription
-	for _, f := range pk.Filters {
-		if c.refusals[f.Filter] == nil {
+	for i, f := range pk.Filters {
+		if codes[i] < byte(codeUnspecified) && last[f.Filter] == i {
 			granted = append(granted, subscription{
 				filter: f.Filter, qos: f.Qos, identifier: f.Identifier, noLocal: f.NoLocal, asPublished: f.RetainAsPublished, withoutRetained: f.RetainHandling == 2,
 			})
@@ -201,11 +217,19 @@ func (h *mochiHook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Pa
 	return pk
 }
 
-// OnUnsubscribed comes for UNSUBSCRIBE, and when a session ends.
+// OnUnsubscribed comes for UNSUBSCRIBE, and when a session ends. What mochi has still is left as it was: it has answered
+// that the packet id is in use. MQTT 3.1.1 has no word for that, its UNSUBACK says that all are gone.
 func (h *mochiHook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
-	filters := make([]string, len(pk.Filters))
-	for i, f := range pk.Filters {
-		filters[i] = f.Filter
+	var filters []string
+	for _, f := range pk.Filters {
+		if _, left := cl.State.Subscriptions.Get(f.Filter); left {
+			if cl.Properties.ProtocolVersion == 5 {
+				continue
+			}
+			h.mochi.server.Topics.Unsubscribe(f.Filter, cl.ID)
+			cl.State.Subscriptions.Delete(f.Filter)
+		}
+		filters = append(filters, f.Filter)
 	}
 	h.mochi.rules.unsubscribed(cl.ID, filters)
 }
@@ -242,7 +266,7 @@ func (h *mochiHook) readPublish(cl *mqtt.Client, pk packets.Packet) (packets.Pac
 			if c.aliases == nil {
 				c.aliases = map[uint16]string{}
 			}
-			c.aliases[p.TopicAlias] = pk.TopicName
+			c.aliases[p.TopicAlias] = strings.Clone(pk.TopicName) // which is bytes of the packet, and would keep all of it
 		case !known:
 			return pk, h.mochi.server.DisconnectClient(cl, packets.Code{Code: byte(codeProtocol), Reason: fmt.Sprintf("topic alias %d stands for no topic yet", p.TopicAlias)})
 		default:
@@ -301,7 +325,12 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		if !v5 && pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
 			pk.ReasonCode = connack311(reasonCode(pk.ReasonCode))
 		}
-		pk.SessionPresent = pk.SessionPresent && clientOf(cl).resumes
+		if pk.SessionPresent && !clientOf(cl).resumes {
+			// mochi goes on with what the session before had of QoS 2, which a commit may have added to since that was
+			// cleared: a message of the new session would be taken for one that has come already.
+			pk.SessionPresent = false
+			cl.ClearInflights()
+		}
 		if v5 && pk.ReasonCode == 0 {
 			pk.Properties.MaximumPacketSize = uint32(clientOf(cl).profile().Limits.MaxFrame + packetOverhead)
 			pk.Properties.SharedSubAvailableFlag = true // and the value 0
@@ -315,7 +344,7 @@ func (h *mochiHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.P
 		}
 	case packets.Unsuback:
 		for i, stranger := range clientOf(cl).strangers {
-			if stranger {
+			if stranger && pk.ReasonCodes[i] == 0 {
 				pk.ReasonCodes[i] = packets.CodeNoSubscriptionExisted.Code // [MQTT-3.11.3-1]
 			}
 		}

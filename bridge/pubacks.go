@@ -262,6 +262,15 @@ func (a *acks) fail(err error, of func(r *claim) bool) {
 	c.link.fail(err)
 }
 
+// close takes no other message. The goroutine that serves the connection may wait for a place in the window, for as long
+// as the journal stalls, and would not see that the connection has ended.
+func (a *acks) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closing = true
+	a.makeRoom()
+}
+
 // drain takes no other message, and waits until those before are acknowledged or ctx ends.
 func (a *acks) drain(ctx context.Context) {
 	a.mu.Lock()

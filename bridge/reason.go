@@ -23,6 +23,7 @@ const (
 	codeTakenOver        reasonCode = 0x8E
 	codeTopicFilter      reasonCode = 0x8F
 	codeTopicName        reasonCode = 0x90
+	codePacketIDInUse    reasonCode = 0x91
 	codeTopicAlias       reasonCode = 0x94
 	codePacketTooLarge   reasonCode = 0x95
 	codeQuotaExceeded    reasonCode = 0x97

@@ -76,7 +76,7 @@ func (b *Broker) subscribed(c *client) {
 		c.tellState()
 	}
 	if len(c.stored) > 0 {
-		c.mailbox.putStored(c.stored)
+		b.exchange.putStored(c.mailbox, c.stored)
 		c.stored = nil
 		c.link.deliver()
 	}

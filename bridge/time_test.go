@@ -47,6 +47,12 @@ func inBubble(t *testing.T, test func(t *testing.T, h *hub, connect func(bridge.
 
 func inBubbleOf(t *testing.T, configure func(*bridge.BrokerConfig), test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
 	t.Helper()
+	inBubbleWith(t, configure, func(*bridge.Hub) {}, test)
+}
+
+// inBubbleWith is inBubbleOf, with parts of the hub that the test changes.
+func inBubbleWith(t *testing.T, configure func(*bridge.BrokerConfig), change func(*bridge.Hub), test func(t *testing.T, h *hub, connect func(bridge.Origin) (*raw, <-chan error))) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &hub{t: t, journal: newJournal(), answers: newAnswers(), states: newStates(), metrics: prometheus.NewRegistry(), profile: sameProfile{map[string]devices.Limits{}}}
 		h.sessions = devices.NewSessions(devices.Life{}, testLog(t))
@@ -57,6 +63,7 @@ func inBubbleOf(t *testing.T, configure func(*bridge.BrokerConfig), test func(t 
 		configure(&cfg)
 		parts := h.parts()
 		parts.Registry = knownDevices{}
+		change(&parts)
 		b, err := bridge.OpenBroker(cfg, nil, parts)
 		if err != nil {
 			t.Fatal(err)

@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"errors"
 	"time"
 
+	"telemetryhub/devices"
 	"telemetryhub/wire"
 )
 
@@ -93,7 +95,25 @@ func (b *Broker) dueWill(id string, c *client) {
 	b.serving.Add(1)
 	b.mu.Unlock()
 	defer b.serving.Done()
+	if r := b.voidWill(w.client); r != nil {
+		b.metrics.refused.count(r.reason)
+		b.hub.refused(w.client.device, r)
+		return
+	}
 	b.publishWill(w.client)
+}
+
+// voidWill says why a will that has waited does not go out any more: the device may not speak. One whose credentials have
+// merely expired while it was away speaks, as it would have when its connection was lost.
+func (b *Broker) voidWill(c *client) *refusal {
+	r := b.checkFrozen(c.device)
+	if err := b.hub.Registry.Current(c.device, c.session.Proved()); r == nil && !errors.Is(err, devices.ErrExpired) {
+		r = refusalOf(err)
+	}
+	if r != nil {
+		r.message = "its delayed last will, on " + c.will.topic + ": " + r.message
+	}
+	return r
 }
 
 // dropWill forgets the will that waits for a session.
