@@ -72,7 +72,7 @@ func (b *bridgedDevices) seenBy(device string, by *mapping) *devices.Session {
 		return d.session
 	}
 	hub := b.line.external.hub
-	d = &bridgedDevice{owner: b, id: device, seen: time.Now()}
+	d = &bridgedDevice{owner: b, id: device, seen: time.Now(), by: by} // once attached, it may be spoken to
 	session, attached := hub.Sessions.AttachIfAbsent(devices.Attachment{
 		Device: device, Transport: transportBridge + b.line.external.cfg.Name, Remote: b.line.external.remote(), Link: d,
 		Proof: devices.Proof{Kind: devices.ProofBroker, ID: b.line.external.cfg.Name},
@@ -94,7 +94,7 @@ func (b *bridgedDevices) seenBy(device string, by *mapping) *devices.Session {
 		session.Detach(closed)
 		return nil
 	}
-	d.learn(by)
+	d.introduce(by)
 	session.Ready() // the hub cannot know who has subscribed at the broker
 	d.greet()
 	return session

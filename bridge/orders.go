@@ -119,25 +119,32 @@ func (b *bridgedDevices) settleOrders(o *maps.Outcome, heard time.Time) {
 	}
 }
 
-// learn notes how a device is spoken to, and says to its session which commands it has.
+// learn notes how a device is spoken to.
 func (d *bridgedDevice) learn(by *mapping) {
 	b := d.owner
-	e := b.line.external
 	b.mu.Lock()
-	old, session := d.by, d.session
+	old := d.by
 	if by != nil {
 		by.merge(old)
 	}
 	d.by = by
 	b.mu.Unlock()
-	if by == nil || session == nil || by.same(old) {
+	if by != nil && !by.same(old) {
+		d.introduce(by)
+	}
+}
+
+// introduce says to a device's session which commands it has, where it is spoken to by maps.
+func (d *bridgedDevice) introduce(by *mapping) {
+	if by == nil {
 		return
 	}
+	e := d.owner.line.external
 	e.mapped.remember(d.id, by)
 	if by.model != "" {
-		session.Describe("", by.model)
+		d.session.Describe("", by.model)
 	}
-	session.Announce(announced(e.maps.Methods(by.group, by.kind)))
+	d.session.Announce(announced(e.maps.Methods(by.group, by.kind)))
 }
 
 // announced leaves out what stands for any method.
