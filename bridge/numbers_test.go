@@ -14,12 +14,12 @@ import (
 )
 
 // wantNumbers waits until the bridge's numbers are as wanted, and returns them.
-func wantNumbers(t *testing.T, e *bridge.External, what string, ok func(bridge.Numbers) bool) bridge.Numbers {
+func wantNumbers(t *testing.T, of interface{ Numbers() bridge.Numbers }, what string, ok func(bridge.Numbers) bool) bridge.Numbers {
 	t.Helper()
 	poll, timeout := time.NewTicker(2*time.Millisecond), time.After(patience)
 	defer poll.Stop()
 	for {
-		n := e.Numbers()
+		n := of.Numbers()
 		if ok(n) {
 			return n
 		}
@@ -131,26 +131,10 @@ func TestNumbersOfTheEmbeddedBroker(t *testing.T) {
 		SetClientID("numbers").SetUsername("sensor-1").SetPassword(token).SetAutoReconnect(false))
 	wantToken(t, client.Connect())
 	defer client.Disconnect(100)
-	until := func(what string, ok func(bridge.Numbers) bool) bridge.Numbers {
-		t.Helper()
-		poll, timeout := time.NewTicker(2*time.Millisecond), time.After(patience)
-		defer poll.Stop()
-		for {
-			n := b.Numbers()
-			if ok(n) {
-				return n
-			}
-			select {
-			case <-poll.C:
-			case <-timeout:
-				t.Fatalf("no %s: %+v", what, n)
-			}
-		}
-	}
 	wantToken(t, client.Publish("devices/sensor-1/telemetry", 1, false, `{"readings":[{"values":{"n":1}},{"values":{"n":2}}]}`))
 	wantToken(t, client.Publish("devices/sensor-1/telemetry", 0, false, `{"n":3}`))
 	wantToken(t, client.Publish("devices/sensor-1/telemetry", 1, false, `{"n":`))
-	n := until("three readings", func(n bridge.Numbers) bool { return n.Readings == 3 && n.Received == 3 && n.InFlight == 0 })
+	n := wantNumbers(t, b, "three readings", func(n bridge.Numbers) bool { return n.Readings == 3 && n.Received == 3 && n.InFlight == 0 })
 	if n.Name != bridge.EmbeddedName || !n.Embedded || !n.Connected || n.Since.IsZero() || n.Devices != 1 || !strings.HasPrefix(n.Address, "mqtt://127.0.0.1:") || n.Pace.AckMax <= 0 {
 		t.Errorf("%+v", n)
 	}
@@ -159,10 +143,10 @@ func TestNumbersOfTheEmbeddedBroker(t *testing.T) {
 	}
 	h.journal.hold()
 	late := client.Publish("devices/sensor-1/telemetry", 1, false, `{"n":4}`)
-	until("lag", func(n bridge.Numbers) bool {
+	wantNumbers(t, b, "lag", func(n bridge.Numbers) bool {
 		return n.InFlight == 1 && n.Pace.Lag > 10*time.Millisecond && n.Readings == 3
 	})
 	h.journal.release(nil)
 	wantToken(t, late)
-	until("the fourth reading", func(n bridge.Numbers) bool { return n.Readings == 4 && n.Pace.Lag == 0 })
+	wantNumbers(t, b, "the fourth reading", func(n bridge.Numbers) bool { return n.Readings == 4 && n.Pace.Lag == 0 })
 }
